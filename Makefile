@@ -1,0 +1,44 @@
+PYTHON ?= python3
+VENV := .venv
+BIN := $(VENV)/bin
+READY := $(VENV)/.ready
+PYTEST := $(BIN)/pytest -q -n 2 --dist worksteal
+BENCHES = $(filter-out bench/_%,$(wildcard bench/*.py))
+
+.DEFAULT_GOAL := help
+.PHONY: help setup demo test test-fast lint bench lock clean
+
+help:  ## list what can be done here
+	@awk -F ':.*## ' '/^[a-z-]+:.*## / { printf "  make %-10s %s\n", $$1, $$2 }' $(firstword $(MAKEFILE_LIST))
+
+setup: $(READY)  ## make .venv with everything locked and checked by hash; PYTHON=... picks the interpreter
+
+$(READY): requirements.lock pyproject.toml scripts/setup.sh
+	@scripts/setup.sh "$(PYTHON)" $(VENV) && touch $@
+
+demo: setup  ## the whole story in a temporary home, with real mail
+	@$(BIN)/twinlock demo
+
+test: setup  ## every test
+	@$(PYTEST)
+
+test-fast: setup  ## the tests that need no other process: unit, conformance, vectors
+	@$(PYTEST) tests/unit tests/conformance tests/vectors
+
+lint: setup  ## style, types, direction of imports, docstrings of tests
+	@$(BIN)/ruff check -q .
+	@$(BIN)/ruff format -q --check .
+	@$(BIN)/mypy
+	@$(BIN)/lint-imports --no-logo
+	@$(BIN)/interrogate tests
+
+bench: setup  ## every benchmark, one after the other
+	@set -e; for script in $(BENCHES); do echo "== $$script"; $(BIN)/python $$script; done
+
+lock: setup  ## write requirements.lock again; LOCKFLAGS=--upgrade takes newer versions
+	@$(BIN)/uv pip compile -q --universal --python-version 3.11 --group dev --generate-hashes --no-emit-index-url \
+	  --no-header --no-annotate $(LOCKFLAGS) -o requirements.lock pyproject.toml
+
+clean:  ## remove .venv, caches and built files
+	@rm -rf $(VENV) .mypy_cache .ruff_cache .pytest_cache .hypothesis .import_linter_cache dist build
+	@find . -name __pycache__ -type d -prune -exec rm -rf {} +

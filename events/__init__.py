@@ -1,0 +1,1 @@
+"""The bus: publisher, outbox relay, inbox, handler runtime and transports."""

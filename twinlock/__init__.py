@@ -1,0 +1,1 @@
+"""The core, which knows no bus."""
