@@ -1,0 +1,210 @@
+"""Tink's AES256-GCM-HKDF streaming with 64 KiB segments, byte for byte.
+
+    header || segment 0 || segment 1 || ...          header = 0x28 || salt (32) || nonce prefix (7)
+
+Every stream has its own AES key: HKDF-SHA256 of the key material with the header's salt, and the context in info. A
+segment's nonce is prefix || index (4, big-endian) || 0x01 for the last segment, else 0x00, so that a segment moved,
+dropped or cut off fails. Header and segment 0 together fill one segment's size.
+"""
+
+import os
+from collections.abc import Iterable, Iterator
+from itertools import chain, repeat
+
+from twinlock.keys import kdf
+from twinlock.keys.aead import TAG_BYTES, Aead
+from twinlock.keys.errors import DecryptionError
+from twinlock.keys.guarded import Buffer, Guarded
+from twinlock.keys.secret import KEY_BYTES, SecretKey
+
+SEGMENT_BYTES = 65536
+SALT_BYTES = 32
+PREFIX_BYTES = 7
+HEADER_BYTES = 1 + SALT_BYTES + PREFIX_BYTES
+SEGMENT_PLAINTEXT_BYTES = SEGMENT_BYTES - TAG_BYTES
+
+
+def ciphertext_length(plaintext_length: int) -> int:
+    """Return how long the stream for this many bytes is; the empty one still has one segment."""
+    if plaintext_length < 0:
+        raise ValueError("a length is never negative")
+    segments = -(-(HEADER_BYTES + plaintext_length) // SEGMENT_PLAINTEXT_BYTES)
+    return HEADER_BYTES + plaintext_length + segments * TAG_BYTES
+
+
+def plaintext_length(ciphertext_length: int) -> int:
+    """Return how many bytes a whole stream of this length holds; DecryptionError if no stream has it."""
+    segments = -(-ciphertext_length // SEGMENT_BYTES)
+    tail = ciphertext_length - (segments - 1) * SEGMENT_BYTES
+    shortest = HEADER_BYTES + TAG_BYTES if segments == 1 else TAG_BYTES + 1  # only the empty stream ends in nothing
+    if segments < 1 or tail < shortest:
+        raise DecryptionError
+    return ciphertext_length - HEADER_BYTES - segments * TAG_BYTES
+
+
+class _Segments(Guarded):
+    __slots__ = ("_aead", "_prefix")
+
+    def __init__(self, key_material: SecretKey, context_bytes: bytes, header: Buffer) -> None:
+        if len(header) != HEADER_BYTES or header[0] != HEADER_BYTES:
+            raise DecryptionError
+        key = bytearray(KEY_BYTES)
+        kdf.hkdf_into(key_material, bytes(header[1 : 1 + SALT_BYTES]), context_bytes, key)
+        self._aead = Aead(key)
+        self._prefix = bytes(header[1 + SALT_BYTES :])
+        key[:] = bytes(KEY_BYTES)
+
+    def _nonce(self, index: int, last: bool) -> bytes:
+        # More than four bytes of index is an OverflowError: 256 TiB, the format's own limit.
+        return self._prefix + index.to_bytes(4, "big") + (b"\x01" if last else b"\x00")
+
+
+class SegmentSealer(_Segments):
+    """Seal the segments of one new stream; the caller uses every index once."""
+
+    __slots__ = ()
+
+    def seal(self, index: int, plaintext: Buffer, *, last: bool) -> bytes:
+        """Return one ciphertext segment."""
+        return self._aead.seal(self._nonce(index, last), plaintext, b"")
+
+
+class SegmentOpener(_Segments):
+    """Open any single segment of the stream with this header; DecryptionError for a header that can't be one."""
+
+    __slots__ = ()
+
+    def open(self, index: int, segment: Buffer, *, last: bool) -> bytes:
+        """Return one segment's plaintext, or raise DecryptionError.
+
+        `last` says what the caller knows from the stream's length; a wrong claim fails.
+        """
+        plaintext = self._aead.open(self._nonce(index, last), segment, b"")
+        if not plaintext and index:
+            raise DecryptionError  # a second encoding of the same bytes, which no writer makes
+        return plaintext
+
+
+class _Cutter:
+    """Cut chunks of any size into parts of given sizes (the last size repeats), keeping back what may be the end."""
+
+    def __init__(self, *sizes: int) -> None:
+        self._sizes = chain(sizes, repeat(sizes[-1]))
+        self._room = next(self._sizes)
+        self._held = bytearray()
+
+    def feed(self, chunk: Buffer) -> Iterator[Buffer]:
+        view = memoryview(chunk)
+        while len(self._held) + len(view) > self._room:
+            take = self._room - len(self._held)
+            part: Buffer = view[:take]
+            if self._held:
+                self._held += part
+                part, self._held = self._held, bytearray()
+            view, self._room = view[take:], next(self._sizes)
+            yield part
+        self._held += view
+
+    def rest(self) -> Buffer:
+        return self._held
+
+
+class StreamEncrypter(Guarded):
+    """Encrypt one stream piece by piece; memory holds one segment besides the caller's chunk.
+
+    `update` may return nothing, and the stream is whole only with what `finish` returns. It does no I/O: an async
+    caller drives it from a thread, one thread at a time.
+    """
+
+    __slots__ = ("_cutter", "_header", "_index", "_sealer")
+
+    def __init__(self, key_material: SecretKey, context_bytes: bytes) -> None:
+        self._header = bytes([HEADER_BYTES]) + os.urandom(SALT_BYTES + PREFIX_BYTES)
+        self._sealer: SegmentSealer | None = SegmentSealer(key_material, context_bytes, self._header)
+        self._cutter = _Cutter(SEGMENT_PLAINTEXT_BYTES - HEADER_BYTES, SEGMENT_PLAINTEXT_BYTES)
+        self._index = 0
+
+    def update(self, chunk: Buffer) -> bytes:
+        """Take plaintext, return the ciphertext that is certain by now."""
+        return b"".join(self._pieces(chunk))
+
+    def finish(self) -> bytes:
+        """Return the last segment; nothing may follow."""
+        last = self._seal(self._cutter.rest(), last=True)
+        self._sealer = None
+        return last
+
+    def _pieces(self, chunk: Buffer) -> Iterator[bytes]:
+        if self._sealer is None:
+            raise ValueError("this stream is finished")
+        for segment in self._cutter.feed(chunk):
+            yield self._seal(segment, last=False)
+
+    def _seal(self, segment: Buffer, *, last: bool) -> bytes:
+        if self._sealer is None:
+            raise ValueError("this stream is finished")
+        sealed = self._header + self._sealer.seal(self._index, segment, last=last)
+        self._header = b""
+        self._index += 1
+        return sealed
+
+
+class StreamDecrypter(Guarded):
+    """Decrypt one stream piece by piece, handing out authenticated plaintext only.
+
+    What `update` returned is genuine but may be a part: the stream is whole only once `finish` has returned. After a
+    DecryptionError nothing more comes out, and `finish` raises it again.
+    """
+
+    __slots__ = ("_context", "_cutter", "_index", "_key", "_opener")
+
+    def __init__(self, key_material: SecretKey, context_bytes: bytes) -> None:
+        self._key: SecretKey | None = key_material
+        self._context = context_bytes
+        self._cutter = _Cutter(HEADER_BYTES, SEGMENT_BYTES - HEADER_BYTES, SEGMENT_BYTES)
+        self._opener: SegmentOpener | None = None
+        self._index = 0
+
+    def update(self, chunk: Buffer) -> bytes:
+        """Take ciphertext cut anywhere, return the plaintext of every segment that is certain by now."""
+        return b"".join(self._pieces(chunk))
+
+    def finish(self) -> bytes:
+        """Return the last segment's plaintext, or raise DecryptionError if the stream was cut off or extended."""
+        return self._open(self._cutter.rest(), last=True)
+
+    def _pieces(self, chunk: Buffer) -> Iterator[bytes]:
+        for part in self._cutter.feed(chunk):
+            if self._key is None:
+                yield self._open(part, last=False)
+            else:
+                key, self._key = self._key, None
+                self._opener = SegmentOpener(key, self._context, part)
+
+    def _open(self, segment: Buffer, *, last: bool) -> bytes:
+        opener, self._opener = self._opener, None  # put back only when it worked: one failure ends the stream
+        if opener is None:
+            raise DecryptionError
+        plaintext = opener.open(self._index, segment, last=last)
+        self._index += 1
+        if not last:
+            self._opener = opener
+        return plaintext
+
+
+def encrypt_stream(key_material: SecretKey, context_bytes: bytes, chunks: Iterable[Buffer]) -> Iterator[bytes]:
+    """Return the segments of the encrypted stream, the header with the first; the key may be wiped on return."""
+    return _drive(StreamEncrypter(key_material, context_bytes), chunks)
+
+
+def decrypt_stream(key_material: SecretKey, context_bytes: bytes, chunks: Iterable[Buffer]) -> Iterator[bytes]:
+    """Return authenticated plaintext from ciphertext cut anywhere; a damaged or incomplete stream ends in an error."""
+    return _drive(StreamDecrypter(key_material, context_bytes), chunks)
+
+
+def _drive(stream: StreamEncrypter | StreamDecrypter, chunks: Iterable[Buffer]) -> Iterator[bytes]:
+    for chunk in chunks:
+        yield from stream._pieces(chunk)
+    last = stream.finish()
+    if last:
+        yield last
