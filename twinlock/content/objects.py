@@ -1,0 +1,103 @@
+"""Content objects: immutable, announced by an intent before they are written, swept when unreferenced (law 14)."""
+
+import asyncio
+import contextlib
+import os
+from collections.abc import AsyncIterator, Iterable, Sequence
+from datetime import timedelta
+from pathlib import Path
+
+import obstore
+from obstore.store import LocalStore, ObjectStore
+from sqlalchemy import delete, insert
+
+from twinlock.content.settings import MIB, ContentSettings
+from twinlock.crashpoints import CrashPoint, reach
+from twinlock.store.tables.content import object_intents, superseded_objects
+from twinlock.store.unit import Cause, StaleRead, Store, Unit, new_id
+
+# Two parts under way at a time keep a transfer busy and memory flat.
+_PARTS = 2
+_PART_BYTES = 5 * MIB
+
+
+class ObjectGone(Exception):
+    """Say that an object is no longer there: the row that pointed at it has moved on."""
+
+
+class Objects:
+    """Write, read and delete objects in a local folder or an object store."""
+
+    def __init__(self, backend: ObjectStore, store: Store, settings: ContentSettings) -> None:
+        self._backend = backend
+        self._store = store
+        self._settings = settings
+        # A local folder is made durable by us: the library leaves that to the operating system.
+        self._folder = Path(backend.prefix) if isinstance(backend, LocalStore) and backend.prefix else None
+
+    async def announce(self, container_id: str, count: int, cause: Cause) -> list[str]:
+        """Commit intents for new objects and return their names; without a pointer they are swept later."""
+        names = [f"{container_id}/{new_id()}" for _ in range(count)]
+        if not names:
+            return names
+        expires = self._store.clock.now() + timedelta(seconds=self._settings.intent_seconds)
+        async with self._store.begin(cause) as unit:
+            await unit.execute(insert(object_intents), [{"name": name, "expires_at": expires} for name in names])
+        reach(CrashPoint.AFTER_INTENT)
+        return names
+
+    async def write(self, name: str, content: bytes | AsyncIterator[bytes]) -> None:
+        """Write an announced object; it is durable when this returns."""
+        await obstore.put_async(self._backend, name, content, chunk_size=_PART_BYTES, max_concurrency=_PARTS)
+        if self._folder is not None:
+            await asyncio.to_thread(_make_durable, self._folder / name)
+        reach(CrashPoint.AFTER_OBJECT_WRITE)
+
+    async def read(self, name: str) -> AsyncIterator[bytes]:
+        """Yield an object's bytes in chunks, or raise `ObjectGone` at the first."""
+        try:
+            found = await obstore.get_async(self._backend, name)
+        except FileNotFoundError:
+            raise ObjectGone from None
+        async for chunk in found.stream(min_chunk_size=self._settings.stream_chunk):
+            yield bytes(chunk)
+
+    async def delete(self, name: str) -> None:
+        """Delete an object and what an interrupted upload left of it; deleting what is gone is no error."""
+        with contextlib.suppress(FileNotFoundError):
+            await obstore.delete_async(self._backend, name)
+        if self._folder is not None:
+            await asyncio.to_thread(_delete_staged, self._folder / name)
+
+
+async def claim_intents(unit: Unit, names: Sequence[str]) -> None:
+    """Remove the intents of objects that this unit points at; `StaleRead` where the sweeper was faster."""
+    if not names:
+        return
+    removed = await unit.execute(delete(object_intents).where(object_intents.c.name.in_(names)))
+    if removed.rowcount != len(names):
+        raise StaleRead
+    reach(CrashPoint.AFTER_SWITCH)
+
+
+async def supersede(unit: Unit, names: Iterable[str]) -> None:
+    """Note that nothing points at these objects any more; they are kept for `objects.keep`."""
+    rows = [{"name": name, "superseded_at": unit.clock.now()} for name in names]
+    if rows:
+        await unit.execute(insert(superseded_objects), rows)
+
+
+def _make_durable(path: Path) -> None:
+    # The file's bytes, then its name in the folder, then the folder's own name: each needs its fsync (fsync(2)).
+    for target in (path, path.parent, path.parent.parent):
+        descriptor = os.open(target, os.O_RDONLY)
+        try:
+            os.fsync(descriptor)
+        finally:
+            os.close(descriptor)
+
+
+def _delete_staged(path: Path) -> None:
+    # A killed upload leaves its staging file beside the target: NAME#1, NAME#2, ...
+    for staged in path.parent.glob(f"{path.name}#*"):
+        staged.unlink(missing_ok=True)
