@@ -1,0 +1,89 @@
+"""What must hold before a policy is made: every check is made, and every one that fails is listed."""
+
+from collections.abc import Sequence
+from dataclasses import asdict, dataclass
+from urllib.parse import urlsplit
+
+from sqlalchemy import func, select
+
+from schemas.identifiers import PROVIDER, SERVICE_POLICY, Workload
+from schemas.requests import PolicyRequested
+from twinlock.custody.port import Probe
+from twinlock.keys.ports import Outcome
+from twinlock.store.tables.custody import policies
+from twinlock.store.tables.tenants import tenants
+from twinlock.store.unit import Reader
+
+
+@dataclass(frozen=True, slots=True)
+class FailedCheck:
+    """Name a check that failed, the key or name that it is about, and the fix."""
+
+    check: str
+    about: str
+    detail: str
+
+    def __str__(self) -> str:
+        return f"{self.about}: {self.detail}"
+
+    def document(self) -> dict[str, str]:
+        """Return it as it stands in an answer."""
+        return asdict(self)
+
+
+@dataclass(frozen=True, slots=True)
+class Standing:
+    """Hold what the checks made of a request: the tenant, where it exists, and what failed."""
+
+    tenant_id: str | None
+    failed: tuple[FailedCheck, ...]
+
+
+async def check_standing(reader: Reader, wanted: PolicyRequested, most: int) -> Standing:
+    """Check what the database knows: tenant, name, licence and limit."""
+    tenant = await reader.row(select(tenants).where(tenants.c.name == wanted.tenant))
+    if tenant is None:
+        missing = FailedCheck("tenant", wanted.tenant, f"there is no such tenant; twinlock tenant add {wanted.tenant}")
+        return Standing(None, (missing,))
+    failed = list(_reserved(wanted))
+    if tenant.trial:
+        failed.append(FailedCheck("licence", wanted.tenant, "a trial tenant can't have customer policies"))
+    named = select(policies.c.id).where(policies.c.tenant_id == tenant.id, policies.c.name == wanted.name)
+    if await reader.row(named) is not None:
+        failed.append(FailedCheck("name", wanted.name, f"{wanted.tenant} has a policy of this name; choose another"))
+    count = select(func.count()).where(policies.c.tenant_id == tenant.id, policies.c.workload == wanted.workload)
+    if wanted.tenant != PROVIDER and await reader.scalar(count) >= most:
+        failed.append(FailedCheck("limit", wanted.tenant, f"it has {most} mailbox policies, the most it may"))
+    return Standing(tenant.id, tuple(failed))
+
+
+def _reserved(wanted: PolicyRequested) -> Sequence[FailedCheck]:
+    if wanted.workload is not Workload.MAILBOX:
+        return [FailedCheck("workload", wanted.workload, "this version protects mailboxes only")]
+    if (wanted.tenant == PROVIDER) != (wanted.name == SERVICE_POLICY):
+        return [FailedCheck("name", wanted.name, f"{SERVICE_POLICY} is the name of the provider's own policy")]
+    return []
+
+
+def check_pair(uris: Sequence[str]) -> Sequence[FailedCheck]:
+    """Check that the two root keys lie in two different vaults."""
+    vaults = {(urlsplit(uri).scheme, urlsplit(uri).netloc.lower()) for uri in uris}
+    if len(vaults) == len(uris):
+        return []
+    return [FailedCheck("two-vaults", uris[1], "it lies in the vault of the other key; use a key in another")]
+
+
+def check_key(probe: Probe) -> Sequence[FailedCheck]:
+    """Check what a live probe of a root key found: all that is wrong with it, not the first fault only."""
+    failed = []
+    if probe.outcome is not Outcome.OK:
+        failed.append(FailedCheck("round-trip", probe.uri, f"{probe.outcome}: {probe.detail}"))
+    if probe.description is not None:
+        if probe.description.expires is not None:
+            when = probe.description.expires.date().isoformat()
+            failed.append(FailedCheck("no-expiry", probe.uri, f"it expires on {when}; remove its expiry date"))
+        if not probe.description.recoverable:
+            failed.append(
+                FailedCheck("recoverable", probe.uri, "it can't be recovered once deleted; turn soft delete on")
+            )
+    return failed

@@ -1,0 +1,20 @@
+"""Which mailboxes a policy may take: one sentence for each that it may not (design section 6)."""
+
+from schemas.identifiers import MailboxKind
+from twinlock.content.containers import Container
+from twinlock.custody.policies import Policy
+
+
+def why_not(container: Container | None, policy: Policy, trial: bool) -> str | None:
+    """Return why a mailbox can't be put under a policy, or None where it can; `trial` is its tenant's licence."""
+    if container is None:
+        return "there is no such mailbox"
+    if policy.is_service:
+        return None
+    if container.tenant_id != policy.tenant_id:
+        return f"it belongs to tenant {container.tenant}, the policy to {policy.tenant}"
+    if trial:
+        return f"{container.tenant} is a trial tenant: it can't have customer policies"
+    if not container.licensed and container.kind is not MailboxKind.SHARED:
+        return "it is marked unlicensed; only shared mailboxes need no licence"
+    return None

@@ -1,0 +1,23 @@
+"""Mailboxes that a roll of the policy key has still to bring along."""
+
+from sqlalchemy import select
+
+from twinlock.content import containers
+from twinlock.content.containers import Container
+from twinlock.custody.policies import Policy
+from twinlock.store.tables.content import container_keys
+from twinlock.store.unit import Reader
+
+
+async def left_behind(reader: Reader, policy: Policy, most: int) -> list[Container]:
+    """Return up to `most` containers with a key that an older generation of the policy key wraps."""
+    key = container_keys.c
+    ids = await reader.rows(
+        select(key.container_id)
+        .where(key.policy_id == policy.id, key.policy_key_generation < policy.newest_generation)
+        .group_by(key.container_id)
+        .order_by(key.container_id)
+        .limit(most)
+    )
+    found = [await containers.load(reader, row.container_id) for row in ids]
+    return [container for container in found if container is not None]

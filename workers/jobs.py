@@ -1,0 +1,200 @@
+"""Unfinished background work is a row (law 12): put, claim under a lease, go on, put off, finish.
+
+Fencing: every claim and every new target raises the job's number, and each commit of a step checks that it is still the
+one that was claimed. So whoever worked on an older state, or lost the lease, changes nothing.
+"""
+
+from collections.abc import Mapping
+from dataclasses import dataclass, field
+from datetime import datetime, timedelta
+from typing import Any
+
+from sqlalchemy import Select, and_, delete, exists, func, insert, or_, select, update
+from sqlalchemy.engine import Row
+
+from twinlock.store.tables.work import jobs, turns
+from twinlock.store.unit import Cause, Reader, Store, Unit
+
+
+@dataclass(frozen=True, slots=True)
+class NewJob:
+    """Describe work to be done; one id is one job, and putting it again gives it a new target."""
+
+    id: str
+    worker: str
+    kind: str
+    tenant_id: str
+    payload: Mapping[str, Any] = field(default_factory=dict)
+    container_id: str | None = None
+    policy_id: str | None = None
+    total: int = 0
+
+
+@dataclass(frozen=True, slots=True)
+class Job:
+    """Hold a claimed job; `fencing` is the number that its commit must still find."""
+
+    id: str
+    worker: str
+    kind: str
+    tenant_id: str
+    container_id: str | None
+    policy_id: str | None
+    payload: Mapping[str, Any]
+    cursor: str
+    total: int
+    done: int
+    trouble: str
+    fencing: int
+    correlation: str
+    created_at: datetime
+    progressed_at: datetime | None
+
+    def cause(self, causation: str) -> Cause:
+        """Return the cause of what a step of this job sets off."""
+        return Cause(self.correlation, causation)
+
+
+async def put(unit: Unit, new: NewJob) -> None:
+    """Store a job, or give the one with this id a new target; whoever works on the old target can't commit."""
+    target: dict[str, Any] = {
+        "policy_id": new.policy_id,
+        "payload": dict(new.payload),
+        "cursor": None,
+        "total": new.total,
+        "done": 0,
+        "not_before": unit.clock.now(),
+        "trouble": "",
+        "lease_owner": None,
+        "lease_until": None,
+        "correlation": unit.cause.correlation,
+    }
+    changed = await unit.execute(update(jobs).where(jobs.c.id == new.id).values(**target, fencing=jobs.c.fencing + 1))
+    if not changed.rowcount:
+        await _insert(unit, new, target)
+
+
+async def _insert(unit: Unit, new: NewJob, target: Mapping[str, Any]) -> None:
+    await unit.execute(
+        insert(jobs).values(
+            id=new.id,
+            worker=new.worker,
+            kind=new.kind,
+            tenant_id=new.tenant_id,
+            container_id=new.container_id,
+            fencing=1,
+            turn=0,
+            created_at=unit.clock.now(),
+            progressed_at=None,
+            **target,
+        )
+    )
+    if await unit.row(select(turns).where(turns.c.worker == new.worker, turns.c.tenant_id == new.tenant_id)) is None:
+        await unit.execute(insert(turns).values(worker=new.worker, tenant_id=new.tenant_id, turn=0))
+
+
+async def claim(store: Store, worker: str, owner: str, lease_seconds: float) -> Job | None:
+    """Lease the next due job of the tenant that has waited longest, or none.
+
+    `owner` is the wake-up's id: when the same wake-up comes again, it takes up the job that it had, at once.
+    """
+    async with store.begin(Cause(owner)) as unit:
+        row = await unit.row(_of_owner(worker, owner)) or await _next_due(unit, worker)
+        if row is None:
+            return None
+        turn = 1 + (await unit.scalar(select(func.max(turns.c.turn)).where(turns.c.worker == worker)) or 0)
+        leased = {"lease_owner": owner, "lease_until": unit.clock.now() + timedelta(seconds=lease_seconds)}
+        await unit.execute(update(jobs).where(jobs.c.id == row.id).values(**leased, fencing=row.fencing + 1, turn=turn))
+        await unit.execute(
+            update(turns).where(turns.c.worker == worker, turns.c.tenant_id == row.tenant_id).values(turn=turn)
+        )
+        return _job(row)
+
+
+def _of_owner(worker: str, owner: str) -> Select[*tuple[Any, ...]]:
+    return select(jobs).where(jobs.c.worker == worker, jobs.c.lease_owner == owner).with_for_update(skip_locked=True)
+
+
+async def _next_due(unit: Unit, worker: str) -> Row[Any] | None:
+    due = _due(worker, unit.clock.now())
+    waiting = exists(select(jobs.c.id).where(due, jobs.c.tenant_id == turns.c.tenant_id))
+    tenant = await unit.scalar(
+        select(turns.c.tenant_id).where(turns.c.worker == worker, waiting).order_by(turns.c.turn).limit(1)
+    )
+    if tenant is None:
+        return None
+    return await unit.row(
+        select(jobs)
+        .where(due, jobs.c.tenant_id == tenant)
+        .order_by(jobs.c.turn, jobs.c.id)
+        .limit(1)
+        .with_for_update(skip_locked=True)
+    )
+
+
+def _due(worker: str, now: datetime) -> Any:
+    unleased = or_(jobs.c.lease_until.is_(None), jobs.c.lease_until <= now)
+    return and_(jobs.c.worker == worker, jobs.c.not_before <= now, unleased)
+
+
+async def count_due(reader: Reader, worker: str, now: datetime, most: int) -> int:
+    """Return how many jobs are due and free, counting no further than `most`."""
+    some = select(jobs.c.id).where(_due(worker, now)).limit(most).subquery()
+    return int(await reader.scalar(select(func.count()).select_from(some)))
+
+
+async def held(unit: Unit, job: Job) -> bool:
+    """Lock a claimed job's row and tell whether it is still ours; a job with a new target is not."""
+    row = await unit.row(select(jobs.c.fencing).where(jobs.c.id == job.id).with_for_update())
+    return row is not None and row.fencing == job.fencing
+
+
+async def go_on(unit: Unit, job: Job, *, cursor: str, done: int, progressed: bool) -> None:
+    """Note a step's progress and free the job for the next step."""
+    values: dict[str, Any] = {"cursor": cursor, "done": done, "trouble": "", "lease_owner": None, "lease_until": None}
+    if progressed:
+        values["progressed_at"] = unit.clock.now()
+    await unit.execute(update(jobs).where(jobs.c.id == job.id).values(**values))
+
+
+async def put_off(unit: Unit, job: Job, reason: str, seconds: float, *, restart: bool = False) -> None:
+    """Try a job again later because of trouble that is not its own; this is never an attempt.
+
+    It goes on where it was, or from the start with `restart`.
+    """
+    await unit.execute(
+        update(jobs)
+        .where(jobs.c.id == job.id)
+        .values(
+            not_before=unit.clock.now() + timedelta(seconds=seconds),
+            trouble=reason[:500],
+            cursor=None if restart else jobs.c.cursor,
+            lease_owner=None,
+            lease_until=None,
+        )
+    )
+
+
+async def finish(unit: Unit, job: Job) -> None:
+    """Delete the row of a job that is done."""
+    await unit.execute(delete(jobs).where(jobs.c.id == job.id))
+
+
+def _job(row: Row[Any]) -> Job:
+    return Job(
+        id=row.id,
+        worker=row.worker,
+        kind=row.kind,
+        tenant_id=row.tenant_id,
+        container_id=row.container_id,
+        policy_id=row.policy_id,
+        payload=row.payload,
+        cursor=row.cursor or "",
+        total=row.total,
+        done=row.done,
+        trouble=row.trouble,
+        fencing=row.fencing + 1,
+        correlation=row.correlation,
+        created_at=row.created_at,
+        progressed_at=row.progressed_at,
+    )

@@ -1,0 +1,4 @@
+"""The workers by name: inbox keys, queue names and the owners of jobs."""
+
+DEP_ASSIGNER = "dep_assigner"
+MAILBOX_REENCRYPTOR = "mailbox_reencryptor"

@@ -1,0 +1,20 @@
+"""The numbers of the workers."""
+
+from dataclasses import dataclass
+
+
+@dataclass(frozen=True, slots=True)
+class WorkerSettings:
+    """Bound concurrency, leases and pauses; times in seconds."""
+
+    concurrency: int = 2
+    lease_seconds: float = 300.0
+    assign_batch: int = 20
+    policies_per_tenant: int = 50
+    trouble_first: float = 2.0
+    trouble_most: float = 300.0
+    reconcile_seconds: float = 1.0
+    lost_wake_seconds: float = 900.0
+    sweep_seconds: float = 60.0
+    progress_seconds: float = 1.0
+    drain_seconds: float = 30.0
