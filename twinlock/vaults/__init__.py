@@ -1,0 +1,1 @@
+"""Vault adapters, each behind the port in `twinlock.keys.ports`."""

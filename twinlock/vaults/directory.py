@@ -1,0 +1,50 @@
+"""Which adapter serves a key's URI."""
+
+from collections.abc import Mapping
+from typing import Protocol
+
+from twinlock.keys.ports import Misconfigured, Vault
+from twinlock.vaults.administration import BadKeyUri
+from twinlock.vaults.uris import KeyUri, scheme_of, shown
+
+CLASSIFIER = "directory/1"
+
+
+class Adapter(Vault, Protocol):
+    """Be a vault that also knows how its own URIs are written."""
+
+    def locate(self, uri: str) -> KeyUri:
+        """Split a URI into its parts, or raise BadKeyUri."""
+        ...
+
+
+class VaultDirectory:
+    """Map the scheme of a URI to the adapter that serves it."""
+
+    def __init__(self, adapters: Mapping[str, Adapter]) -> None:
+        self._adapters = dict(adapters)
+
+    def of(self, uri: str) -> Vault:
+        """Return the vault of a key, or raise Misconfigured."""
+        try:
+            return self._adapter(uri)
+        except BadKeyUri as fault:
+            raise Misconfigured(fault.message, uri=uri, raw="bad-uri", classifier=CLASSIFIER) from None
+
+    def vault_name(self, uri: str) -> str:
+        """Name the vault apart from all others, scheme included, or raise BadKeyUri.
+
+        The two slots of a policy are in two vaults when these names differ.
+        """
+        return self._adapter(uri).locate(uri).vault_uri
+
+    def canonical(self, uri: str) -> str:
+        """Return the one text by which a key is stored and compared, or raise BadKeyUri."""
+        return str(self._adapter(uri).locate(uri))
+
+    def _adapter(self, uri: str) -> Adapter:
+        scheme = scheme_of(uri)
+        if scheme not in self._adapters:
+            known = ", ".join(f"{name}://" for name in sorted(self._adapters))
+            raise BadKeyUri(f"no vault is set up for {shown(uri)}", f"known kinds of key: {known}")
+        return self._adapters[scheme]

@@ -1,0 +1,44 @@
+"""The embedded vault: software keys in a folder, for trying, for tests, and for a small service's availability keys."""
+
+import asyncio
+from collections.abc import Callable
+from pathlib import Path
+from typing import TypeVar
+
+from cryptography.hazmat.primitives.asymmetric.rsa import RSAPrivateKey
+
+from twinlock.keys.ports import Clock
+from twinlock.vaults.local_folder import FolderShelf
+from twinlock.vaults.material import RsaMaterial, generate_rsa_key
+from twinlock.vaults.software import SoftwareVault
+
+SCHEME = "local"
+
+T = TypeVar("T")
+
+
+class LocalVault(SoftwareVault):
+    """Keep the keys of `local://VAULT/KEY` in files below `root`; several processes may share it.
+
+    Root keys are RSA-3072, availability keys AES-256. `generate` is there for tests, which can't wait up to a second
+    for every key: they hand out prepared ones.
+    """
+
+    def __init__(self, root: Path, clock: Clock, generate: Callable[[], RSAPrivateKey] = generate_rsa_key) -> None:
+        super().__init__(FolderShelf(root), clock, lambda: RsaMaterial(generate()), SCHEME)
+        self._root = root
+
+    def __repr__(self) -> str:
+        return f"LocalVault({str(self._root)!r})"
+
+    async def _off_loop(self, work: Callable[[], T]) -> T:
+        """Work in a thread; a cancelled call ends when its thread has, so that no change is made after the caller left.
+
+        A thread can't be stopped. This one takes milliseconds, a second where it generates a key.
+        """
+        answer = asyncio.get_running_loop().run_in_executor(None, work)
+        try:
+            return await asyncio.shield(answer)
+        except asyncio.CancelledError:
+            await asyncio.wait([answer])
+            raise
