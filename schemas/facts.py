@@ -1,0 +1,209 @@
+"""What the fleet tells: facts, published by workers alone."""
+
+from typing import ClassVar
+
+from schemas.event import Event
+from schemas.identifiers import (
+    Audience,
+    AvailabilityMode,
+    Count,
+    Detail,
+    Identifier,
+    KeyUri,
+    Label,
+    MailboxAddress,
+    PolicyHealth,
+    PolicyName,
+    RequestOutcome,
+    Severity,
+    Slot,
+    SlotLabels,
+    TenantName,
+    Version,
+    Workload,
+)
+
+
+class RequestAnswered(Event):
+    """Tell the publisher how its request ended."""
+
+    type: ClassVar[str] = "twinlock.request.answered.v1"
+
+    request: Identifier
+    request_source: Label
+    request_type: Label
+    outcome: RequestOutcome
+    detail: Detail
+
+    @property
+    def subject(self) -> str:
+        """Name the request."""
+        return self.request
+
+
+class PolicyCreated(Event):
+    """Tell that a policy exists and may be assigned."""
+
+    type: ClassVar[str] = "twinlock.policy.created.v1"
+
+    policy: Identifier
+    version: Version
+    tenant: TenantName
+    name: PolicyName
+    workload: Workload
+    mode: AvailabilityMode
+    keys: tuple[KeyUri, KeyUri]
+
+    @property
+    def subject(self) -> str:
+        """Name the policy."""
+        return self.policy
+
+
+class PolicyRefreshed(Event):
+    """Tell that a policy's key is wrapped under the newest versions of its root keys."""
+
+    type: ClassVar[str] = "twinlock.policy.refreshed.v1"
+
+    policy: Identifier
+    version: Version
+    tenant: TenantName
+    generation: Version
+    key_versions: SlotLabels
+
+    @property
+    def subject(self) -> str:
+        """Name the policy."""
+        return self.policy
+
+
+class HealthChanged(Event):
+    """Tell that a policy's root keys answer better or worse than before."""
+
+    type: ClassVar[str] = "twinlock.health.changed.v1"
+
+    policy: Identifier
+    version: Version
+    tenant: TenantName
+    health: PolicyHealth
+    was: PolicyHealth
+    slots: SlotLabels
+
+    @property
+    def subject(self) -> str:
+        """Name the policy."""
+        return self.policy
+
+
+class AlertRaised(Event):
+    """Tell people something that they may have to act on."""
+
+    type: ClassVar[str] = "twinlock.alert.raised.v1"
+
+    kind: Identifier
+    severity: Severity
+    audience: Audience
+    tenant: TenantName
+    policy: Identifier | None = None
+    slot: Slot | None = None
+    detail: Detail
+
+    @property
+    def subject(self) -> str:
+        """Name the policy, or the tenant where there is none."""
+        return self.policy or self.tenant
+
+
+class AssignmentExpanded(Event):
+    """Tell that every container of an assignment is under its new policy, or was rejected; the lists are rows."""
+
+    type: ClassVar[str] = "twinlock.assignment.expanded.v1"
+
+    job: Identifier
+    policy: Identifier
+    tenant: TenantName
+    assigned: Count
+    rejected: Count
+
+    @property
+    def subject(self) -> str:
+        """Name the policy."""
+        return self.policy
+
+
+class AssignmentWoken(Event):
+    """Wake the DEP assigner: some job of its own is due. Which one, its step finds out."""
+
+    type: ClassVar[str] = "twinlock.assignment.woken.v1"
+
+    slot: Count
+
+    @property
+    def subject(self) -> str:
+        """Name the worker."""
+        return "dep_assigner"
+
+
+class ReencryptionWoken(Event):
+    """Wake the mailbox re-encryptor: some mailbox is due. Which one, its step finds out."""
+
+    type: ClassVar[str] = "twinlock.reencryption.woken.v1"
+
+    slot: Count
+
+    @property
+    def subject(self) -> str:
+        """Name the worker."""
+        return "mailbox_reencryptor"
+
+
+class ReencryptionProgressed(Event):
+    """Tell how far a mailbox is; at most once a second or a percent."""
+
+    type: ClassVar[str] = "twinlock.reencryption.progressed.v1"
+
+    mailbox: MailboxAddress
+    tenant: TenantName
+    policy: Identifier
+    generation: Version
+    items: Count
+    items_encrypted: Count
+
+    @property
+    def subject(self) -> str:
+        """Name the mailbox."""
+        return self.mailbox
+
+
+class ReencryptionCompleted(Event):
+    """Tell that every item of a mailbox is under its newest key, and that the older keys are destroyed."""
+
+    type: ClassVar[str] = "twinlock.reencryption.completed.v1"
+
+    mailbox: MailboxAddress
+    tenant: TenantName
+    policy: Identifier
+    generation: Version
+    items: Count
+
+    @property
+    def subject(self) -> str:
+        """Name the mailbox."""
+        return self.mailbox
+
+
+class DeliveryDeadLettered(Event):
+    """Tell that a consumer gave up on an event; the letter waits in the dead-letter table."""
+
+    type: ClassVar[str] = "twinlock.delivery.deadlettered.v1"
+
+    consumer: Identifier
+    event: Identifier
+    event_type: Label
+    attempts: Count
+    reason: Detail
+
+    @property
+    def subject(self) -> str:
+        """Name the consumer."""
+        return self.consumer

@@ -1,0 +1,30 @@
+"""Every event type by its name."""
+
+from collections.abc import Mapping
+from types import MappingProxyType
+
+from schemas import facts, requests
+from schemas.event import Event
+
+REQUESTS: tuple[type[Event], ...] = (
+    requests.PolicyRequested,
+    requests.AssignmentRequested,
+    requests.RefreshRequested,
+    requests.MoveRequested,
+)
+
+FACTS: tuple[type[Event], ...] = (
+    facts.RequestAnswered,
+    facts.PolicyCreated,
+    facts.PolicyRefreshed,
+    facts.HealthChanged,
+    facts.AlertRaised,
+    facts.AssignmentExpanded,
+    facts.AssignmentWoken,
+    facts.ReencryptionWoken,
+    facts.ReencryptionProgressed,
+    facts.ReencryptionCompleted,
+    facts.DeliveryDeadLettered,
+)
+
+EVENTS: Mapping[str, type[Event]] = MappingProxyType({event.type: event for event in (*REQUESTS, *FACTS)})
