@@ -1,0 +1,93 @@
+"""Containers, their key generations and items; owned by the content part and the re-encryptors."""
+
+from sqlalchemy import (
+    BigInteger,
+    Boolean,
+    CheckConstraint,
+    Column,
+    ForeignKey,
+    ForeignKeyConstraint,
+    Index,
+    Integer,
+    LargeBinary,
+    String,
+    Table,
+    UniqueConstraint,
+)
+
+from twinlock.store.tables.base import UtcDateTime, metadata
+
+containers = Table(
+    "containers",
+    metadata,
+    Column("id", String(36), primary_key=True),
+    Column("tenant_id", ForeignKey("tenants.id"), nullable=False),
+    Column("workload", String(10), nullable=False),
+    Column("name", String(320), nullable=False),
+    Column("kind", String(10), nullable=False),
+    Column("licensed", Boolean, nullable=False),
+    Column("policy_id", ForeignKey("policies.id"), nullable=False),
+    Column("newest_generation", Integer, nullable=False),
+    Column("version", Integer, nullable=False),
+    Column("created_at", UtcDateTime, nullable=False),
+    UniqueConstraint("workload", "name"),
+    Index("ix_containers_tenant_id_workload_name", "tenant_id", "workload", "name"),
+    Index("ix_containers_policy_id", "policy_id"),
+)
+
+# One row a generation of a container key. `item_count` is how many items lie under it now, kept exact by every
+# transaction that adds, moves or deletes one; `encrypted_count` is how many it has ever encrypted (at most 2**31).
+container_keys = Table(
+    "container_keys",
+    metadata,
+    Column("container_id", ForeignKey("containers.id"), primary_key=True),
+    Column("generation", Integer, primary_key=True),
+    Column("policy_id", String(36), nullable=False),
+    Column("policy_key_generation", Integer, nullable=False),
+    Column("wrapped", LargeBinary, nullable=False),
+    Column("commitment", LargeBinary(32), nullable=False),
+    Column("item_count", BigInteger, nullable=False),
+    Column("encrypted_count", BigInteger, nullable=False),
+    Column("created_at", UtcDateTime, nullable=False),
+    ForeignKeyConstraint(["policy_id", "policy_key_generation"], ["policy_keys.policy_id", "policy_keys.generation"]),
+    Index("ix_container_keys_policy_id_policy_key_generation", "policy_id", "policy_key_generation"),
+    CheckConstraint("item_count >= 0", name="count_not_negative"),
+)
+
+# Law 3: the foreign key has the database refuse to destroy a generation while an item is left under it.
+items = Table(
+    "items",
+    metadata,
+    Column("container_id", String(36), primary_key=True),
+    Column("id", String(32), primary_key=True),
+    Column("generation", Integer, nullable=False),
+    Column("version", Integer, nullable=False),
+    Column("kind", String(3), nullable=False),
+    Column("size", BigInteger, nullable=False),
+    Column("format", String(10), nullable=False),
+    Column("object_name", String(200)),
+    Column("import_mac", LargeBinary(32), nullable=False),
+    Column("occurrence", Integer, nullable=False),
+    Column("created_at", UtcDateTime, nullable=False),
+    Column("body", LargeBinary),
+    ForeignKeyConstraint(["container_id", "generation"], ["container_keys.container_id", "container_keys.generation"]),
+    UniqueConstraint("container_id", "generation", "import_mac", "occurrence"),
+    CheckConstraint("(body IS NULL) <> (object_name IS NULL)", name="one_place"),
+)
+
+# Law 14: an upload's intent is committed before the object is written.
+object_intents = Table(
+    "object_intents",
+    metadata,
+    Column("name", String(200), primary_key=True),
+    Column("expires_at", UtcDateTime, nullable=False),
+    Index("ix_object_intents_expires_at", "expires_at"),
+)
+
+superseded_objects = Table(
+    "superseded_objects",
+    metadata,
+    Column("name", String(200), primary_key=True),
+    Column("superseded_at", UtcDateTime, nullable=False),
+    Index("ix_superseded_objects_superseded_at", "superseded_at"),
+)

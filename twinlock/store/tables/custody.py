@@ -1,0 +1,130 @@
+"""Policies, their keys and what their vaults answered; owned by the custodian and the DEP assigner."""
+
+from sqlalchemy import (
+    Boolean,
+    Column,
+    ForeignKey,
+    ForeignKeyConstraint,
+    Index,
+    Integer,
+    LargeBinary,
+    String,
+    Table,
+    UniqueConstraint,
+)
+
+from twinlock.store.tables.base import Json, Serial, UtcDateTime, metadata
+
+policies = Table(
+    "policies",
+    metadata,
+    Column("id", String(36), primary_key=True),
+    Column("tenant_id", ForeignKey("tenants.id"), nullable=False),
+    Column("name", String(100), nullable=False),
+    Column("workload", String(10), nullable=False),
+    Column("geo", String(32)),
+    Column("mode", String(16), nullable=False),
+    Column("state", String(10), nullable=False),
+    Column("health", String(10), nullable=False),
+    Column("newest_generation", Integer, nullable=False),
+    Column("version", Integer, nullable=False),
+    Column("created_at", UtcDateTime, nullable=False),
+    UniqueConstraint("tenant_id", "name"),
+)
+
+root_keys = Table(
+    "root_keys",
+    metadata,
+    Column("policy_id", ForeignKey("policies.id"), primary_key=True),
+    Column("slot", String(1), primary_key=True),
+    Column("uri", String(500), nullable=False),
+    Column("identity", String(200), nullable=False),
+    Column("version", String(100), nullable=False),
+)
+
+# Law 1: the versions of a root key that were seen to be of one identity.
+root_key_pins = Table(
+    "root_key_pins",
+    metadata,
+    Column("policy_id", String(36), primary_key=True),
+    Column("slot", String(1), primary_key=True),
+    Column("version", String(100), primary_key=True),
+    Column("fingerprint", String(200), nullable=False),
+    Column("pinned_at", UtcDateTime, nullable=False),
+    ForeignKeyConstraint(["policy_id", "slot"], ["root_keys.policy_id", "root_keys.slot"]),
+)
+
+# Law 4: the last definite verdict (ok, denied, corrupt) outlives outages and restarts; the last verdict is for people.
+verdicts = Table(
+    "verdicts",
+    metadata,
+    Column("policy_id", String(36), primary_key=True),
+    Column("slot", String(1), primary_key=True),
+    Column("definite", String(16)),
+    Column("definite_at", UtcDateTime),
+    Column("outcome", String(16), nullable=False),
+    Column("since", UtcDateTime, nullable=False),
+    Column("checked_at", UtcDateTime, nullable=False),
+    Column("exact", Boolean, nullable=False),
+    Column("detail", String(1000), nullable=False),
+    Column("raw", String(1000), nullable=False),
+    Column("request_id", String(200), nullable=False),
+    Column("classifier", String(50), nullable=False),
+    ForeignKeyConstraint(["policy_id", "slot"], ["root_keys.policy_id", "root_keys.slot"]),
+)
+
+# Law 5: counting failures, the only thing that opens the availability key for unavailability.
+evidence = Table(
+    "evidence",
+    metadata,
+    Column("number", Serial, primary_key=True),
+    Column("policy_id", String(36), nullable=False),
+    Column("slot", String(1), nullable=False),
+    Column("at", UtcDateTime, nullable=False),
+    ForeignKeyConstraint(["policy_id", "slot"], ["root_keys.policy_id", "root_keys.slot"]),
+    Index("ix_evidence_policy_slot_at", "policy_id", "slot", "at"),
+)
+
+policy_keys = Table(
+    "policy_keys",
+    metadata,
+    Column("policy_id", ForeignKey("policies.id"), primary_key=True),
+    Column("generation", Integer, primary_key=True),
+    Column("commitment", LargeBinary(32), nullable=False),
+    Column("created_at", UtcDateTime, nullable=False),
+)
+
+policy_key_copies = Table(
+    "policy_key_copies",
+    metadata,
+    Column("policy_id", String(36), primary_key=True),
+    Column("generation", Integer, primary_key=True),
+    Column("slot", String(12), primary_key=True),
+    Column("uri", String(500), nullable=False),
+    Column("key_version", String(100), nullable=False),
+    Column("identity", String(200), nullable=False),
+    Column("ciphertext", LargeBinary, nullable=False),
+    ForeignKeyConstraint(["policy_id", "generation"], ["policy_keys.policy_id", "policy_keys.generation"]),
+)
+
+availability_keys = Table(
+    "availability_keys",
+    metadata,
+    Column("policy_id", ForeignKey("policies.id"), primary_key=True),
+    Column("uri", String(500), primary_key=True),
+    Column("state", String(10), nullable=False),
+)
+
+# Law 15: per writer a gapless sequence and a MAC; nobody updates or deletes here.
+audit_entries = Table(
+    "audit_entries",
+    metadata,
+    Column("writer", String(64), primary_key=True),
+    Column("sequence", Serial, primary_key=True, autoincrement=False),
+    Column("at", UtcDateTime, nullable=False),
+    Column("kind", String(40), nullable=False),
+    Column("tenant_id", String(36)),
+    Column("policy_id", String(36)),
+    Column("detail", Json, nullable=False),
+    Column("mac", LargeBinary(32), nullable=False),
+)

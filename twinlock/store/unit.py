@@ -1,0 +1,167 @@
+"""The unit of work: state, inbox and outbox in one short transaction, or nothing at all."""
+
+import asyncio
+from collections.abc import AsyncIterator, Mapping, Sequence
+from contextlib import asynccontextmanager
+from dataclasses import dataclass, field
+from typing import Any
+
+from sqlalchemy import Executable, insert
+from sqlalchemy.engine import CursorResult, Row
+from sqlalchemy.ext.asyncio import AsyncConnection, AsyncEngine, AsyncTransaction
+from uuid_utils import uuid7
+
+from schemas.envelope import Envelope, enclose, serialise
+from schemas.event import Event
+from twinlock.crashpoints import CrashPoint, reach
+from twinlock.keys.ports import Clock
+from twinlock.store.engine import WRITE
+from twinlock.store.tables.bus import outbox
+
+LOCAL_PUBLISHER = "local"
+
+
+class StaleRead(Exception):
+    """Say that a row moved on between the read and the commit: start over from a fresh read."""
+
+
+@dataclass(frozen=True, slots=True)
+class Cause:
+    """Name what set a change off: the correlation spans everything, the causation is the last event before it."""
+
+    correlation: str
+    causation: str | None = None
+
+
+def new_id() -> str:
+    """Return a fresh identifier that sorts by time (UUIDv7, RFC 9562), as 32 hex digits."""
+    return uuid7().hex
+
+
+@dataclass(slots=True)
+class Reader:
+    """Read one consistent state of the database."""
+
+    connection: AsyncConnection
+
+    async def rows(self, statement: Executable) -> Sequence[Row[Any]]:
+        """Return all rows."""
+        return (await self.connection.execute(statement)).all()
+
+    async def row(self, statement: Executable) -> Row[Any] | None:
+        """Return the first row, or none."""
+        return (await self.connection.execute(statement)).first()
+
+    async def scalar(self, statement: Executable) -> Any:
+        """Return the first column of the first row, or none."""
+        return await self.connection.scalar(statement)
+
+
+@dataclass(slots=True)
+class Unit(Reader):
+    """Change state and say so, in one transaction. Events leave only if the change is committed."""
+
+    clock: Clock
+    cause: Cause
+    source: str
+    emitted: list[Envelope] = field(default_factory=list)
+    written: int = 0  # events in the outbox by now, committed with the rest or not at all
+
+    async def execute(
+        self, statement: Executable, parameters: Sequence[Mapping[str, Any]] | None = None
+    ) -> CursorResult[Any]:
+        """Run a change; with `parameters`, once for each of them."""
+        result = await self.connection.execute(statement, parameters)
+        assert isinstance(result, CursorResult)  # noqa: S101  # narrows the type; Core statements return nothing else
+        return result
+
+    def emit(self, event: Event, *, event_id: str | None = None) -> str:
+        """Queue an event for the outbox and return its id; `event_id` makes a repeat find the same event."""
+        envelope = enclose(
+            event,
+            event_id=event_id or new_id(),
+            source=self.source,
+            time=self.clock.now(),
+            correlation=self.cause.correlation,
+            causation=self.cause.causation,
+        )
+        self.emitted.append(envelope)
+        return envelope.id
+
+    async def flush(self) -> int:
+        """Write the queued events into the outbox and return how many there were."""
+        count = len(self.emitted)
+        if count:
+            await self.execute(insert(outbox), [self._outgoing(envelope) for envelope in self.emitted])
+            self.emitted.clear()
+            self.written += count
+        return count
+
+    def _outgoing(self, envelope: Envelope) -> dict[str, Any]:
+        return {
+            "source": envelope.source,
+            "id": envelope.id,
+            "publisher": LOCAL_PUBLISHER,
+            "type": envelope.type,
+            "correlation": envelope.correlation,
+            "body": serialise(envelope),
+            "created_at": envelope.time,
+        }
+
+
+class Store:
+    """Hand out readers and units of work on one database."""
+
+    def __init__(self, engine: AsyncEngine, clock: Clock, source: str) -> None:
+        self.engine = engine
+        self.clock = clock
+        self.source = source
+        self.outgoing = asyncio.Event()  # set when a commit of this process left events in the outbox
+        self._embedded = engine.dialect.name == "sqlite"
+        # SQLite has one writer: waiting here is fair and costs nothing, waiting in its busy handler polls.
+        self._writer = asyncio.Lock()
+
+    @asynccontextmanager
+    async def read(self) -> AsyncIterator[Reader]:
+        """Open a read-only view; it never waits for a writer."""
+        async with self.engine.connect() as connection, connection.begin():
+            yield Reader(connection)
+
+    @asynccontextmanager
+    async def begin(self, cause: Cause) -> AsyncIterator[Unit]:
+        """Open a unit of work; it commits at the end of the block and rolls back on any exception."""
+        if self._embedded:
+            async with self._writer, self._unit(cause) as unit:
+                yield unit
+        else:
+            async with self._unit(cause) as unit:
+                yield unit
+
+    @asynccontextmanager
+    async def _unit(self, cause: Cause) -> AsyncIterator[Unit]:
+        async with self.engine.connect() as plain:
+            connection = await plain.execution_options(**{WRITE: True})
+            async with connection.begin() as transaction:
+                unit = Unit(connection, self.clock, cause, self.source)
+                yield unit
+                await unit.flush()
+                reach(CrashPoint.BEFORE_COMMIT)
+                await self._commit(transaction, unit)
+                reach(CrashPoint.AFTER_COMMIT)
+
+    async def _commit(self, transaction: AsyncTransaction, unit: Unit) -> None:
+        try:
+            await transaction.commit()
+        except asyncio.CancelledError:
+            # It may have happened all the same; to look into the outbox in vain costs nothing.
+            self._announce(unit)
+            raise
+        self._announce(unit)
+
+    def _announce(self, unit: Unit) -> None:
+        if unit.written:
+            self.outgoing.set()
+
+    async def close(self) -> None:
+        """Close every connection."""
+        await self.engine.dispose()
