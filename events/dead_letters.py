@@ -1,0 +1,116 @@
+"""The dead-letter table: what a consumer gave up, why, and the way back.
+
+The way back is a row in `deliveries` for that one consumer: the embedded transport delivers it, and before a broker
+it is what has to be sent to that consumer's queue alone.
+"""
+
+import hashlib
+import re
+from collections.abc import Collection, Sequence
+from dataclasses import dataclass, replace
+from datetime import datetime
+from typing import Any
+
+from sqlalchemy import Row, delete, insert, select
+
+from events.once import insert_once
+from events.transport import Message
+from schemas.event import Event
+from schemas.facts import AlertRaised, DeliveryDeadLettered
+from schemas.identifiers import PROVIDER, Audience, Severity
+from twinlock.errors import NotFound
+from twinlock.store.tables.bus import dead_letters, deliveries
+from twinlock.store.unit import Cause, Reader, Unit
+
+REASON_LIMIT = 500
+_NAME = re.compile(r"[A-Za-z0-9._:-]{1,100}")
+_COPIED = ("consumer", "publisher", "source", "id", "type", "correlation", "body")
+# A consumer of alerts that fails on them would otherwise raise an alert about every alert, for ever.
+_UNTOLD = (DeliveryDeadLettered.type, AlertRaised.type)
+
+
+class UnknownLetter(NotFound):
+    """Refuse to retry dead letters that are not there."""
+
+    def __init__(self, numbers: Collection[int]) -> None:
+        names = ", ".join(str(number) for number in sorted(numbers))
+        super().__init__(f"no dead letter has the id {names}", hint="see them with: twinlock dlq list")
+        self.numbers = tuple(sorted(numbers))
+
+
+@dataclass(frozen=True, slots=True)
+class DeadLetter:
+    """Describe one dead letter, without its body."""
+
+    number: int
+    consumer: str
+    publisher: str
+    source: str
+    id: str
+    type: str
+    correlation: str
+    attempts: int
+    reason: str
+    at: datetime
+
+
+async def bury(unit: Unit, consumer: str, message: Message, attempts: int, reason: str) -> None:
+    """Put a message into the table and tell: the event and the alert leave with the same commit."""
+    row = {name: getattr(message, name) for name in _COPIED if name != "consumer"}
+    row |= {"consumer": consumer, "attempts": attempts, "reason": reason[:REASON_LIMIT], "at": unit.clock.now()}
+    await unit.execute(insert(dead_letters).values(row))
+    if message.type not in _UNTOLD:
+        # The letter's own cause, in the same unit: both share the list of queued events.
+        telling = replace(unit, cause=Cause(named(message.correlation), named(message.id)))
+        for event in _news(consumer, message, attempts, reason[:REASON_LIMIT]):
+            telling.emit(event)
+
+
+def _news(consumer: str, message: Message, attempts: int, reason: str) -> tuple[Event, Event]:
+    detail = f"{consumer} gave up on {named(message.type)} {named(message.id)}: {reason}"
+    return (
+        DeliveryDeadLettered(
+            consumer=consumer,
+            event=named(message.id),
+            event_type=named(message.type),
+            attempts=attempts,
+            reason=reason,
+        ),
+        AlertRaised(
+            kind="dead-letter",
+            severity=Severity.WARNING,
+            audience=Audience.ENGINEERING,
+            tenant=PROVIDER,
+            detail=detail,
+        ),
+    )
+
+
+def named(text: str) -> str:
+    """Return a name that fits into our events: rubbish may carry anything where its id should be."""
+    return text if _NAME.fullmatch(text) else f"sha256-{hashlib.sha256(text.encode(errors='replace')).hexdigest()}"
+
+
+async def listing(reader: Reader) -> Sequence[DeadLetter]:
+    """Return every dead letter, the oldest first."""
+    columns = [column for column in dead_letters.c if column.name != "body"]
+    return [DeadLetter(**row._mapping) for row in await reader.rows(select(*columns).order_by(dead_letters.c.number))]
+
+
+async def retry(unit: Unit, numbers: Collection[int] | None = None) -> int:
+    """Put letters (default: all) back as fresh deliveries and return how many; raise `UnknownLetter` before any."""
+    query = select(dead_letters).order_by(dead_letters.c.number)
+    if numbers is not None:
+        query = query.where(dead_letters.c.number.in_(numbers))
+    letters = await unit.rows(query)
+    found = [letter.number for letter in letters]
+    if missing := set(numbers or ()) - set(found):
+        raise UnknownLetter(missing)
+    if letters:
+        await unit.execute(insert_once(unit, deliveries), [_fresh(letter, unit.clock.now()) for letter in letters])
+        await unit.execute(delete(dead_letters).where(dead_letters.c.number.in_(found)))
+    return len(found)
+
+
+def _fresh(letter: Row[Any], now: datetime) -> dict[str, Any]:
+    return {name: letter._mapping[name] for name in _COPIED} | {"attempts": 0, "not_before": now}

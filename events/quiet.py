@@ -1,0 +1,49 @@
+"""What is still under way for a correlation: a command that waits is done when nothing is."""
+
+from dataclasses import dataclass
+from datetime import datetime
+
+from sqlalchemy import ColumnElement, ScalarSelect, Table, and_, func, select
+
+from twinlock.store.tables.bus import dead_letters, deliveries, outbox
+from twinlock.store.tables.work import jobs
+from twinlock.store.unit import Reader
+
+
+@dataclass(frozen=True, slots=True)
+class Pending:
+    """Count what is left; `delayed` are those of the deliveries and jobs whose time has not come yet.
+
+    Dead letters are reported and not waited for: nothing happens to them by itself.
+    """
+
+    outbox: int
+    deliveries: int
+    jobs: int
+    delayed: int
+    dead_letters: int
+
+    @property
+    def quiet(self) -> bool:
+        """Tell whether everything that the correlation set off has been handled."""
+        return self.outbox + self.deliveries + self.jobs == 0
+
+
+async def pending(reader: Reader, correlation: str, now: datetime) -> Pending:
+    """Count everything of one correlation in one consistent view."""
+    counts = select(
+        _count(outbox, correlation).label("outbox"),
+        _count(deliveries, correlation).label("deliveries"),
+        _count(jobs, correlation).label("jobs"),
+        _count(deliveries, correlation, deliveries.c.not_before > now).label("delayed_deliveries"),
+        _count(jobs, correlation, jobs.c.not_before > now).label("delayed_jobs"),
+        _count(dead_letters, correlation).label("dead_letters"),
+    )
+    (row,) = await reader.rows(counts)
+    delayed = row.delayed_deliveries + row.delayed_jobs
+    return Pending(row.outbox, row.deliveries, row.jobs, delayed, row.dead_letters)
+
+
+def _count(table: Table, correlation: str, *conditions: ColumnElement[bool]) -> ScalarSelect[int]:
+    matching = and_(table.c.correlation == correlation, *conditions)
+    return select(func.count()).select_from(table).where(matching).scalar_subquery()

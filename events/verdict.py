@@ -1,0 +1,53 @@
+"""What becomes of a delivery whose handling failed: one pure function of the failure and the attempts so far."""
+
+from dataclasses import dataclass
+
+from events.handler import Rejected, TryLater
+from events.inbox import Conflict
+from events.ladder import Ladder
+from schemas.event import MessageRefused
+
+
+@dataclass(frozen=True, slots=True)
+class Retry:
+    """Deliver it again after `delay` seconds."""
+
+    delay: float
+    reason: str
+
+
+@dataclass(frozen=True, slots=True)
+class GiveUp:
+    """Send it to the dead letters."""
+
+    reason: str
+
+
+class DeadlinePassed(Exception):
+    """Say that a handler did not finish in time."""
+
+
+class NoHandler(Exception):
+    """Say that a consumer was sent an event that it has no handler for."""
+
+
+def judge(error: Exception, attempts: int, ladder: Ladder) -> Retry | GiveUp:
+    """Decide by the failure; every reason is free of secrets, so of an unforeseen failure only its class is told."""
+    if isinstance(error, MessageRefused):
+        return GiveUp(f"{error.reason}: {error.detail}")
+    if isinstance(error, Conflict):
+        return GiveUp(f"conflict: {error}")
+    if isinstance(error, NoHandler):
+        return GiveUp("no-handler: the consumer does not handle events of this type")
+    if isinstance(error, Rejected):
+        return GiveUp(error.reason)
+    if isinstance(error, TryLater):
+        return _later(ladder.delay(attempts), error.delay, error.reason)
+    return _later(ladder.delay(attempts), None, type(error).__name__)
+
+
+def _later(tier: float | None, own: float | None, reason: str) -> Retry | GiveUp:
+    # A handler's own delay replaces the time of its tier, not its place: the ladder still ends.
+    if tier is None:
+        return GiveUp(reason)
+    return Retry(tier if own is None else own, reason)

@@ -1,0 +1,47 @@
+"""Waiting: for an event on an injected clock, by how much pauses vary, and cancellations that nobody asked for."""
+
+import asyncio
+import secrets
+from collections.abc import Callable, Coroutine
+from typing import Any, TypeVar
+
+from twinlock.keys.ports import Clock
+
+T = TypeVar("T")
+Jitter = Callable[[], float]  # in [0, 1)
+randomly: Jitter = secrets.SystemRandom().random
+
+
+async def set_or_elapsed(event: asyncio.Event, clock: Clock, seconds: float) -> bool:
+    """Return with the event set: true if somebody did it, false if that much time has passed.
+
+    No task outlives the call. A caller clears the event before it looks for work, so that it misses nothing.
+    """
+    if event.is_set():
+        return True
+    async with asyncio.TaskGroup() as group:
+        timer = group.create_task(_ring(event, clock, seconds))
+        await event.wait()
+        somebody = not timer.done()
+        timer.cancel()
+    return somebody
+
+
+async def _ring(event: asyncio.Event, clock: Clock, seconds: float) -> None:
+    await clock.sleep(seconds)
+    event.set()
+
+
+class StrayCancellation(Exception):
+    """Say that something below was cancelled though nobody cancelled the task: a connection died under it."""
+
+
+async def unstrayed(work: Coroutine[Any, Any, T]) -> T:
+    """Let a real cancellation pass, and raise `StrayCancellation` for one that would end the task unnoticed."""
+    try:
+        return await work
+    except asyncio.CancelledError:
+        task = asyncio.current_task()
+        if task is None or task.cancelling():
+            raise
+        raise StrayCancellation from None
