@@ -1,13 +1,22 @@
 """A small world above a custodian without vaults: one tenant, three policies, mailboxes on demand."""
 
+from collections.abc import Callable, Mapping, Sequence
 from dataclasses import dataclass
 from pathlib import Path
+from typing import Any
 
 import pytest
 from obstore.store import LocalStore
-from sqlalchemy import insert
+from sqlalchemy import delete, insert, select
 
-from schemas.identifiers import MailboxKind
+from events.answers import read_answer
+from events.handler import Received
+from events.inbox import Entry, admit
+from events.publisher import Publisher
+from events.transport import Message
+from schemas.envelope import parse, serialise
+from schemas.event import Event
+from schemas.identifiers import MailboxKind, RequestOutcome
 from twinlock.clock import ManualClock
 from twinlock.content.adding import Adder, Draft
 from twinlock.content.items import Items
@@ -20,9 +29,14 @@ from twinlock.content.settings import ContentSettings
 from twinlock.content.sweeper import Sweeper
 from twinlock.custody.memory import MemoryCustodian
 from twinlock.custody.port import USER, Asker
+from twinlock.store.tables.bus import outbox
 from twinlock.store.tables.custody import policies, policy_keys
 from twinlock.store.tables.tenants import tenants
-from twinlock.store.unit import Cause, Store
+from twinlock.store.unit import Cause, StaleRead, Store
+from workers.names import DEP_ASSIGNER, MAILBOX_REENCRYPTOR
+from workers.runtime import all_handlers
+from workers.settings import WorkerSettings
+from workers.wakeups import prepare_slots
 
 CAUSE = Cause("test")
 ASKER = Asker(USER, CAUSE)
@@ -127,3 +141,81 @@ def _policy(policy: str, tenant: str, clock: ManualClock) -> dict[str, object]:
         "version": 1,
         "created_at": clock.now(),
     }
+
+
+class Pump:
+    """Deliver what is in the outbox to the real handlers, one message at a time, in an order that the test chooses.
+
+    Every message goes through its bytes, and through the inbox in the handler's own transaction.
+    """
+
+    def __init__(self, world: World, settings: WorkerSettings) -> None:
+        self.world = world
+        self.settings = settings
+        self.publisher = Publisher(world.store)
+        handlers = all_handlers(world.store, world.custodian, world.reencrypter, settings)
+        self._handlers = {handler.handles.type: handler for handler in handlers}
+        self.seen: list[Event] = []
+        self.copies = 1
+        self.choose: Callable[[Sequence[Any]], int] = lambda rows: 0
+
+    async def ask(self, event: Event) -> tuple[RequestOutcome | None, Mapping[str, Any], str]:
+        """Publish a request, run until quiet, and return its answer."""
+        request = await self.publisher.request(event)
+        await self.run()
+        async with self.world.store.read() as reader:
+            found = await read_answer(reader, self.world.store.source, request)
+        assert found is not None
+        return found.outcome, found.answer, found.detail
+
+    async def run(self, most: int = 1000) -> int:
+        """Handle messages until the outbox is empty; return how many."""
+        for handled in range(most):
+            if not await self.step():
+                return handled
+        raise AssertionError("the fleet does not come to rest")
+
+    async def step(self) -> bool:
+        """Take one message from the outbox and have it handled, `copies` times."""
+        async with self.world.store.read() as reader:
+            rows = await reader.rows(select(outbox).order_by(outbox.c.number))
+        if not rows:
+            return False
+        row = rows[self.choose(rows)]
+        async with self.world.store.begin(CAUSE) as unit:
+            await unit.execute(delete(outbox).where(outbox.c.number == row.number))
+        envelope, event = parse(row.body)
+        self.seen.append(event)
+        for _ in range(self.copies):
+            await self._handle(Received(envelope, row.publisher), event)
+        return True
+
+    async def _handle(self, received: Received, event: Event) -> None:
+        handler = self._handlers.get(event.type)
+        if handler is None:
+            return
+        for _ in range(5):
+            plan = await handler.prepare(event, received)
+            try:
+                async with self.world.store.begin(received.cause) as unit:
+                    entry = Entry.of(handler.consumer, _message(received))
+                    if await admit(unit, entry):
+                        await handler.commit(unit, plan)
+                return
+            except StaleRead:
+                continue
+        raise AssertionError("the handler never finds a fresh state")
+
+
+def _message(received: Received) -> Message:
+    envelope = received.envelope
+    body = serialise(envelope)
+    return Message(received.publisher, envelope.source, envelope.id, envelope.type, envelope.correlation, body)
+
+
+@pytest.fixture
+async def pump(world: World) -> Pump:
+    settings = WorkerSettings(assign_batch=3, policies_per_tenant=3)
+    for worker in (DEP_ASSIGNER, MAILBOX_REENCRYPTOR):
+        await prepare_slots(world.store, worker, settings.concurrency)
+    return Pump(world, settings)
