@@ -3,12 +3,14 @@
 from datetime import datetime
 
 from twinlock.custody.errors import KeyNotYet, KeyRefused
+from twinlock.keys.errors import DecryptionError
 from twinlock.keys.ports import VaultFailure
 from workers.jobs import Job
 from workers.settings import WorkerSettings
 
-# What stops a step without being the step's own fault; everything else goes to the retry ladder.
-TROUBLE = (KeyRefused, KeyNotYet, VaultFailure)
+# What stops a step without being the step's own fault; everything else goes to the retry ladder. A container key that
+# does not decrypt waits for a repair from a backup, and the custodian has raised the alert.
+TROUBLE = (KeyRefused, KeyNotYet, VaultFailure, DecryptionError)
 
 
 def pause(job: Job, now: datetime, settings: WorkerSettings) -> float:

@@ -121,7 +121,8 @@ class MadeContainerKey:
 class Custodian(Protocol):
     """Do what only the holder of policy keys can do. A policy key never leaves it.
 
-    Raise `KeyRefused` or `KeyNotYet`; making and refreshing policy keys raise a `VaultFailure` as the vault gave it.
+    Raise `KeyRefused` or `KeyNotYet`; making and refreshing policy keys raise a `VaultFailure` as the vault gave it. A
+    stored container key that is gone is `GenerationGone`, one that was damaged or moved a `DecryptionError`.
     """
 
     async def probe(self, uri: str, asker: Asker) -> Probe:

@@ -1,0 +1,1 @@
+"""The custodian: the one place in whose memory policy keys exist."""

@@ -1,0 +1,177 @@
+"""One attempt to open a policy key: ask the root keys, remember what they said, decide, and act on it."""
+
+import asyncio
+from collections.abc import Awaitable, Callable
+from dataclasses import dataclass, replace
+from types import TracebackType
+
+from schemas.identifiers import Slot
+from twinlock.custody.availability import AvailabilityKeys
+from twinlock.custody.cache import KeyCache, OpenedBy
+from twinlock.custody.decision import AvailabilityKeyState, Decision, Outcomes, Result, alerts_for
+from twinlock.custody.port import Asker
+from twinlock.custody.refusals import Refusals
+from twinlock.custody.refusing import needs_root, not_yet
+from twinlock.custody.rows import StoredPolicyKey
+from twinlock.custody.settings import CustodySettings
+from twinlock.custody.unwrap import RootUnwrap, Unwrapped
+from twinlock.custody.verdicts import raise_alerts
+from twinlock.custody.view import View, learn, load
+from twinlock.custody.wiping import wipe, wiped_on_failure
+from twinlock.keys.ports import Clock
+from twinlock.keys.secret import SecretKey
+from twinlock.store.unit import Cause, Store
+
+Witness = Callable[[StoredPolicyKey], Awaitable[bool]]
+
+
+@dataclass(frozen=True, slots=True)
+class Lent:
+    """Lend a policy key, as a context manager, to a borrower who awaits nothing inside the block.
+
+    A key that is `once` serves this one call and is wiped after it.
+    """
+
+    key: SecretKey
+    generation: int
+    opened_by: OpenedBy
+    source: str  # cache or vault
+    slot: Slot | None = None
+    once: bool = False
+
+    @property
+    def by_availability_key(self) -> bool:
+        """Say whether the availability key opened it."""
+        return self.opened_by is not OpenedBy.ROOT_KEY
+
+    def __enter__(self) -> SecretKey:
+        return self.key
+
+    def __exit__(self, kind: type[BaseException] | None, fault: object, trace: TracebackType | None) -> None:
+        if self.once:
+            self.key.wipe()
+
+
+@dataclass(frozen=True, slots=True)
+class Landing:
+    """Hold what an attempt came to; `lent` is for the caller who made it, the others look into the cache."""
+
+    decision: Decision
+    lent: Lent | None = None
+
+
+class Attempts:
+    """Make attempts, and keep what they leave behind: cached keys and remembered refusals."""
+
+    def __init__(
+        self,
+        store: Store,
+        clock: Clock,
+        settings: CustodySettings,
+        unwrap: RootUnwrap,
+        availability: AvailabilityKeys,
+        witness: Witness,
+    ) -> None:
+        self.cache = KeyCache(clock)
+        self.refusals = Refusals(clock, settings.refusal_schedule)
+        self._store = store
+        self._clock = clock
+        self._settings = settings
+        self._unwrap = unwrap
+        self._availability = availability
+        self._witness = witness
+        self._told: set[tuple[str, str]] = set()
+
+    def within(self, until: float) -> asyncio.Timeout:
+        """Bound a wait by a moment on the injected clock; who runs out of it learns nothing and records nothing."""
+        return asyncio.timeout(until - self._clock.monotonic())
+
+    async def make(self, view: View, asker: Asker, until: float, root_only: bool) -> Landing:
+        """Ask the root keys once and decide; raise TimeoutError at `until`."""
+        async with self.within(until):
+            found = await self._unwrap(view.stored)
+        with wiped_on_failure(found.key):
+            view = await self.learn(view.stored, found, asker.cause)
+            outcomes = view.standing.now(found.verdicts)
+            decision = await self._decide(view, asker, outcomes, until, root_only)
+        if decision.result is Result.SERVE_BY_AVAILABILITY_KEY:
+            return await self._by_availability_key(view, asker, decision, outcomes, until)
+        if decision.result is Result.SERVE and found.key is not None:
+            return Landing(decision, self._keep(view, found.key, found.slot))
+        wipe(found.key)  # revoked while its vaults answered
+        if decision.result is Result.REFUSE and not root_only and any(v.says_something for v in found.verdicts):
+            self._remember(view, asker, decision)
+        return Landing(decision)
+
+    async def fresh_root_key(self, view: View, asker: Asker, until: float) -> SecretKey:
+        """Have a root key unwrap at this moment, whatever is cached (law 6); the caller wipes the key."""
+        try:
+            async with self.within(until):
+                found = await self._unwrap(view.stored)
+        except TimeoutError:
+            raise not_yet(view.policy) from None
+        with wiped_on_failure(found.key):
+            view = await self.learn(view.stored, found, asker.cause)
+            decision = view.decide(asker, view.standing.now(found.verdicts), root_only=True)
+            if decision.result is not Result.SERVE or found.key is None:
+                raise needs_root(view.policy, decision)
+        return found.key
+
+    async def load(self, policy_id: str, generation: int | None) -> View:
+        """Read how a policy key stands, by default the newest generation; NotFound if there is none."""
+        return await load(self._store, policy_id, generation, self._clock.now(), self._settings.evidence)
+
+    async def learn(self, stored: StoredPolicyKey, found: Unwrapped, cause: Cause) -> View:
+        """Store what root keys answered; a good answer drops the refusals: the policy has healed."""
+        if found.key is not None:
+            self.refusals.forget(stored.policy_id)
+            self._told = {told for told in self._told if told[0] != stored.policy_id}
+        return await learn(self._store, stored, found, cause, self._settings.evidence)
+
+    async def _decide(self, view: View, asker: Asker, outcomes: Outcomes, until: float, root_only: bool) -> Decision:
+        decision = view.decide(asker, outcomes, root_only=root_only)
+        if decision.result is not Result.WAIT or not all(view.proven):
+            return decision
+        async with self.within(until):
+            witness = await self._witness(view.stored)
+        return view.decide(asker, outcomes, root_only=root_only, witness=witness)
+
+    def _keep(self, view: View, key: SecretKey, slot: Slot | None) -> Lent:
+        generation = view.stored.generation
+        self.cache.put(view.policy.id, generation, OpenedBy.ROOT_KEY, key, self._settings.dep_key_ttl)
+        return Lent(key, generation, OpenedBy.ROOT_KEY, "vault", slot)
+
+    def _remember(self, view: View, asker: Asker, decision: Decision) -> None:
+        self.refusals.remember(view.policy.id, view.policy.version, asker.initiator.kind, decision)
+
+    async def _by_availability_key(
+        self, view: View, asker: Asker, decision: Decision, outcomes: Outcomes, until: float
+    ) -> Landing:
+        await self._availability.announce(view.policy, view.stored, decision, asker)
+        async with self.within(until):
+            found = await self._availability.unwrap(view.stored)
+        if not isinstance(found, SecretKey):
+            return await self._availability_failed(view, asker, outcomes)
+        with wiped_on_failure(found):
+            await self._tell(view, decision, outcomes, asker.cause)
+        generation, tag = view.stored.generation, OpenedBy.availability(asker.initiator.kind)
+        lent = Lent(found, generation, tag, "vault", Slot.AVAILABILITY, once=decision.once)
+        if not decision.once:
+            self.cache.put(view.policy.id, generation, tag, found, self._settings.availability_ttl)
+        return Landing(decision, lent)
+
+    async def _availability_failed(self, view: View, asker: Asker, outcomes: Outcomes) -> Landing:
+        failed = replace(view, availability=AvailabilityKeyState.FAILED)
+        decision = failed.decide(asker, outcomes, witness=True)
+        self._remember(view, asker, decision)
+        await self._tell(view, decision, outcomes, asker.cause)
+        return Landing(decision)
+
+    async def _tell(self, view: View, decision: Decision, outcomes: Outcomes, cause: Cause) -> None:
+        """Raise what is to be told of the availability key itself, once until a root key answers again."""
+        held = alerts_for(outcomes)
+        news = [a for a in decision.alerts if a not in held and (view.policy.id, a.kind) not in self._told]
+        if news:
+            async with self._store.begin(cause) as unit:
+                raise_alerts(unit, view.policy, news)
+            self._told.update((view.policy.id, alert.kind) for alert in news)

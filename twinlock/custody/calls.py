@@ -1,0 +1,60 @@
+"""Vault calls other than opening a stored key, each with a deadline, each failure as the vault gave it."""
+
+import asyncio
+from dataclasses import dataclass
+
+from schemas.identifiers import Slot
+from twinlock.custody.rows import StoredPolicyKey
+from twinlock.custody.unwrap import CLASSIFIER, no_answer, unwrap_verified
+from twinlock.keys.ports import Corrupt, KeyDescription, Vault, WrappedKey
+from twinlock.keys.root_payload import seal
+from twinlock.keys.secret import SecretKey
+
+
+@dataclass(frozen=True, slots=True)
+class VaultCalls:
+    """Call one vault about one key; what comes too late for the caller is `Unavailable` as well."""
+
+    vault: Vault
+    uri: str
+    deadline: float
+    until: float  # on the event loop's clock: when the caller's own deadline is over
+
+    def _patience(self) -> float:
+        return min(self.deadline, self.until - asyncio.get_running_loop().time())
+
+    async def describe(self, version: str | None = None) -> KeyDescription:
+        """Describe one version of the key, by default the newest."""
+        try:
+            async with asyncio.timeout(self._patience()):
+                return await self.vault.describe(self.uri, version)
+        except TimeoutError:
+            raise no_answer(self.uri, self.deadline) from None
+
+    async def wrap(self, key: SecretKey, stored: StoredPolicyKey, slot: Slot) -> WrappedKey:
+        """Wrap a policy key for one slot, and have the vault unwrap it again before it counts as wrapped."""
+        context = stored.context(slot)
+        try:
+            async with asyncio.timeout(self._patience()):
+                wrapped = await self.vault.wrap(self.uri, seal(key, context), context.encode())
+        except TimeoutError:
+            raise no_answer(self.uri, self.deadline) from None
+        again = await unwrap_verified(self.vault, wrapped, stored, slot, self._patience())
+        again.wipe()
+        return wrapped
+
+    async def wrap_described(
+        self, key: SecretKey, stored: StoredPolicyKey, slot: Slot
+    ) -> tuple[WrappedKey, KeyDescription]:
+        """Wrap, and describe the version that wrapped: what is pinned is what was used."""
+        wrapped = await self.wrap(key, stored, slot)
+        description = await self.describe(wrapped.version)
+        if description.identity != wrapped.identity:
+            raise Corrupt(
+                "the vault describes another key than the one that wrapped",
+                uri=self.uri,
+                raw="identity",
+                classifier=CLASSIFIER,
+                exact=True,
+            )
+        return wrapped, description

@@ -1,0 +1,99 @@
+"""The custodian in this process: a function call embedded, the far end of the RPC in a fleet."""
+
+from collections.abc import Iterator, Sequence
+from random import Random, SystemRandom
+
+from twinlock.custody.attempt import Attempts, Witness
+from twinlock.custody.audit import AuditLog
+from twinlock.custody.availability import AvailabilityKeys
+from twinlock.custody.cache import CacheLine
+from twinlock.custody.health import Prober
+from twinlock.custody.making import PolicyKeyMaker
+from twinlock.custody.opening import PolicyKeyOpener
+from twinlock.custody.port import (
+    Asker,
+    ContainerRef,
+    MadeContainerKey,
+    MadePolicyKey,
+    OpenedKey,
+    PolicyKeyOrder,
+    Probe,
+    WrappedContainerKey,
+)
+from twinlock.custody.probing import RootKeyProbe
+from twinlock.custody.refreshing import PolicyKeyRefresher
+from twinlock.custody.rewrapping import ContainerRewrapper
+from twinlock.custody.serving import ContainerKeys
+from twinlock.custody.settings import CustodySettings
+from twinlock.custody.unwrap import Failover, RootUnwrap, SlotAsker, Vaults
+from twinlock.keys.ports import AvailabilityVault, Clock
+from twinlock.store.unit import Store
+
+
+class LocalCustodian:
+    """Be the `Custodian`. Whoever runs it also runs `prober.run()`, and calls `close` at the end.
+
+    `availability` is the provider's own vault. `witness` says whether something outside the customer's control answers
+    this process; by default that is the provider's vault describing the availability key. `unwrap` is the way to ask
+    two root keys; by default failover.
+    """
+
+    def __init__(
+        self,
+        store: Store,
+        vaults: Vaults,
+        availability: AvailabilityVault,
+        audit: AuditLog,
+        clock: Clock,
+        *,
+        settings: CustodySettings | None = None,
+        rng: Random | None = None,
+        witness: Witness | None = None,
+        unwrap: RootUnwrap | None = None,
+    ) -> None:
+        settings = settings or CustodySettings()
+        slots = SlotAsker(vaults, clock, settings.vault_deadline)
+        keys = AvailabilityKeys(availability, audit, settings.vault_deadline)
+        unwrap = unwrap or Failover(slots, rng or SystemRandom())
+        self._attempts = Attempts(store, clock, settings, unwrap, keys, witness or keys.answers)
+        opener = PolicyKeyOpener(clock, settings, self._attempts)
+        self._containers = ContainerKeys(store, opener, audit, settings)
+        self._rewrapper = ContainerRewrapper(store, clock, self._attempts, audit)
+        self._maker = PolicyKeyMaker(vaults, availability, audit, settings)
+        self._refresher = PolicyKeyRefresher(store, vaults, settings, slots, self._attempts, audit)
+        self._probe = RootKeyProbe(vaults, clock, audit, settings)
+        self.prober = Prober(clock, settings, slots, self._attempts)
+
+    async def probe(self, uri: str, asker: Asker) -> Probe:
+        """Check a root key live."""
+        return await self._probe.probe(uri, asker)
+
+    async def make_policy_key(self, order: PolicyKeyOrder, asker: Asker) -> MadePolicyKey:
+        """Make a policy key generation with its verified copies."""
+        return await self._maker.make(order, asker)
+
+    async def rewrap_policy_key(self, policy_id: str, asker: Asker) -> MadePolicyKey:
+        """Wrap the newest policy key generation under the newest versions of its root keys."""
+        return await self._refresher.refresh(policy_id, asker)
+
+    async def open_container_key(self, ref: ContainerRef, asker: Asker) -> OpenedKey:
+        """Open a container key by the decision table."""
+        return await self._containers.open(ref, asker)
+
+    async def make_container_key(self, ref: ContainerRef, policy_id: str, asker: Asker) -> MadeContainerKey:
+        """Make the key of a new container generation."""
+        return await self._containers.make(ref, policy_id, asker)
+
+    async def rewrap_containers(
+        self, refs: Sequence[ContainerRef], target_policy_id: str, asker: Asker
+    ) -> Sequence[WrappedContainerKey]:
+        """Wrap stored container keys under the newest policy key of another policy."""
+        return await self._rewrapper.rewrap(refs, target_policy_id, asker)
+
+    def cached(self) -> Iterator[CacheLine]:
+        """Name the policy keys in memory and when they expire, on the monotonic clock."""
+        return self._attempts.cache.lines()
+
+    def close(self) -> None:
+        """Wipe every policy key."""
+        self._attempts.cache.close()

@@ -1,0 +1,92 @@
+"""Probe the root keys of every policy that matters to this process, so that a denial ends access in bounded time.
+
+Both slots of every policy with a cached key are asked at every interval, by unwrapping, never by wrapping; refused
+policies are asked again on their slowing schedule, and heal by themselves.
+"""
+
+import asyncio
+import logging
+from collections.abc import Iterable
+
+from sqlalchemy.exc import SQLAlchemyError
+
+from schemas.identifiers import PolicyState
+from twinlock.custody.attempt import Attempts
+from twinlock.custody.fate import Fate, bound_seconds, fate
+from twinlock.custody.settings import CustodySettings
+from twinlock.custody.unwrap import SlotAsker, Unwrapped
+from twinlock.custody.view import View
+from twinlock.custody.wiping import wipe
+from twinlock.errors import NotFound
+from twinlock.keys.ports import Clock
+from twinlock.store.unit import Cause, new_id
+
+__all__ = ["Fate", "Prober", "bound_seconds", "fate"]
+
+log = logging.getLogger(__name__)
+
+
+class Prober:
+    """Ask root keys on a schedule, and act on what they say."""
+
+    def __init__(self, clock: Clock, settings: CustodySettings, asker: SlotAsker, attempts: Attempts) -> None:
+        self._clock = clock
+        self._settings = settings
+        self._asker = asker
+        self._attempts = attempts
+
+    async def run(self) -> None:
+        """Probe for ever; the caller cancels."""
+        start = self._clock.monotonic() + self._settings.probe_interval
+        while True:
+            # A refusal may be remembered while this sleeps: no sleep is longer than its first step.
+            wake = min(start, self._clock.monotonic() + self._settings.refusal_schedule[0])
+            await self._clock.sleep(wake - self._clock.monotonic())
+            if self._clock.monotonic() >= start:
+                start += self._settings.probe_interval  # from the start: a slow round must not stretch the bound
+                await self.probe_cached()
+            await self.probe_refused()
+
+    async def probe_cached(self) -> None:
+        """Probe every policy with a cached key once: renew, keep or evict."""
+        await self._probe_all({(line.policy_id, line.generation) for line in self._attempts.cache.lines()})
+
+    async def probe_refused(self) -> None:
+        """Probe every refused policy that is due."""
+        await self._probe_all({(policy_id, None) for policy_id in self._attempts.refusals.due()})
+
+    async def _probe_all(self, names: Iterable[tuple[str, int | None]]) -> None:
+        # All at once: one after the other, the vaults that hang would add up beyond the published bound.
+        async with asyncio.TaskGroup() as group:
+            for policy_id, generation in names:
+                group.create_task(self._probe(policy_id, generation))
+
+    async def _probe(self, policy_id: str, generation: int | None) -> None:
+        try:
+            view = await self._attempts.load(policy_id, generation)
+            if view.policy.state is PolicyState.ACTIVE:
+                await self._ask(view)
+            else:
+                self._drop(policy_id)
+        except NotFound:
+            self._drop(policy_id)
+        except (SQLAlchemyError, OSError):
+            log.exception("policy %s could not be probed", policy_id)  # the others go on; its key keeps to its expiry
+
+    async def _ask(self, view: View) -> None:
+        policy_id, attempts = view.policy.id, self._attempts
+        a, b = await self._asker.ask_both(view.stored)
+        wipe(a.key, b.key)
+        found = Unwrapped(a.key or b.key, a.slot or b.slot, a.verdicts + b.verdicts)
+        view = await attempts.learn(view.stored, found, Cause(correlation=new_id()))
+        if found.slot is not None:
+            attempts.cache.renew(policy_id, view.stored.generation, self._settings.dep_key_ttl)
+            return
+        attempts.refusals.postpone(policy_id, view.policy.version)
+        if fate(view.standing, self._clock.now(), self._settings.unclear_limit) is Fate.EVICT:
+            count = attempts.cache.evict(policy_id)
+            log.warning("policy %s: %d cached key(s) evicted, no root key unwraps", view.policy, count)
+
+    def _drop(self, policy_id: str) -> None:
+        self._attempts.cache.evict(policy_id)
+        self._attempts.refusals.forget(policy_id)

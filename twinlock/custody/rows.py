@@ -1,0 +1,71 @@
+"""What the custodian reads of a policy before it does anything: one consistent view."""
+
+from collections.abc import Mapping
+from dataclasses import dataclass
+
+from sqlalchemy import select
+
+from schemas.identifiers import Slot
+from twinlock.custody.decision import AvailabilityKeyState
+from twinlock.custody.policies import Policy, load_policy
+from twinlock.errors import NotFound
+from twinlock.keys.context import PolicyKeyContext
+from twinlock.keys.ports import WrappedKey
+from twinlock.store.tables.custody import availability_keys, policies, policy_key_copies, policy_keys
+from twinlock.store.unit import Reader
+
+
+@dataclass(frozen=True, slots=True)
+class StoredPolicyKey:
+    """Hold one generation of a policy key: its commitment and its wrapped copies."""
+
+    tenant_id: str
+    policy_id: str
+    generation: int
+    commitment: bytes
+    copies: Mapping[Slot, WrappedKey]
+
+    def context(self, slot: Slot) -> PolicyKeyContext:
+        """Place the copy of one slot."""
+        return PolicyKeyContext(self.tenant_id, self.policy_id, self.generation, slot.value)
+
+
+async def read_policy(reader: Reader, policy_id: str, *, lock: bool = False) -> Policy:
+    """Read a policy, with `lock` held for the rest of the transaction; NotFound if there is none."""
+    if lock:
+        await reader.row(select(policies.c.id).where(policies.c.id == policy_id).with_for_update())
+    policy = await load_policy(reader, policy_id)
+    if policy is None:
+        raise NotFound(f"there is no policy {policy_id}")
+    return policy
+
+
+async def read_policy_key(reader: Reader, policy: Policy, generation: int) -> StoredPolicyKey:
+    """Read one generation of a policy's key; NotFound if it is gone."""
+    commitment = await reader.scalar(
+        select(policy_keys.c.commitment).where(
+            policy_keys.c.policy_id == policy.id, policy_keys.c.generation == generation
+        )
+    )
+    if commitment is None:
+        raise NotFound(f"policy {policy} has no key generation {generation}")
+    copies = policy_key_copies.c
+    rows = await reader.rows(
+        select(policy_key_copies).where(copies.policy_id == policy.id, copies.generation == generation)
+    )
+    wrapped = {Slot(row.slot): WrappedKey(row.uri, row.key_version, row.identity, row.ciphertext) for row in rows}
+    return StoredPolicyKey(policy.tenant_id, policy.id, generation, commitment, wrapped)
+
+
+async def read_availability_state(reader: Reader, stored: StoredPolicyKey) -> AvailabilityKeyState:
+    """Tell how it stands with the availability key that wrapped this generation; what is not known never opens."""
+    copy = stored.copies.get(Slot.AVAILABILITY)
+    if copy is None:
+        return AvailabilityKeyState.ABSENT
+    state = await reader.scalar(
+        select(availability_keys.c.state).where(
+            availability_keys.c.policy_id == stored.policy_id, availability_keys.c.uri == copy.uri
+        )
+    )
+    known = {str(each): each for each in AvailabilityKeyState}
+    return AvailabilityKeyState.ABSENT if state is None else known.get(state, AvailabilityKeyState.FAILED)

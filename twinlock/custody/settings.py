@@ -1,0 +1,39 @@
+"""Every number that the custodian works by, with its default from the design."""
+
+from dataclasses import dataclass, field
+
+
+@dataclass(frozen=True, slots=True)
+class EvidenceRules:
+    """Say what proves a root key's vault unavailable (law 5): how many failures, over how long, how fresh."""
+
+    failures: int = 3
+    over_seconds: float = 30.0
+    fresh_seconds: float = 120.0
+
+
+@dataclass(frozen=True, slots=True)
+class CustodySettings:
+    """Hold the custodian's settings; times are in seconds.
+
+    A caller whose deadline is shorter than two vault deadlines can't gather evidence when both vaults hang: its calls
+    are cut off before they count.
+    """
+
+    evidence: EvidenceRules = field(default_factory=EvidenceRules)
+    dep_key_ttl: float = 600.0
+    # Short, so that under traffic the root keys are asked often enough for the evidence never to go stale in an outage.
+    availability_ttl: float = 30.0
+    keep_seconds: float = 60.0
+    vault_deadline: float = 4.0
+    retry_pause: float = 1.0
+    retry_pause_cap: float = 5.0
+    # After a refusal the root keys are asked again after so long; the last number repeats.
+    refusal_schedule: tuple[float, ...] = (30.0, 60.0, 60.0, 60.0, 60.0, 60.0, 300.0)
+    probe_interval: float = 300.0
+    unclear_limit: float = 1800.0
+    availability_vault: str = "local://provider"
+
+    def availability_uri(self, policy_id: str) -> str:
+        """Return where a policy's availability key is; never shared between policies."""
+        return f"{self.availability_vault}/availability-{policy_id}"

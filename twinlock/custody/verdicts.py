@@ -1,0 +1,257 @@
+"""What the root keys answered, kept in the database, and what follows from it: health, events, alerts.
+
+The last definite verdict of a slot (ok, denied, corrupt) outlives every outage and restart (law 4). Failures that count
+are evidence of an outage, until the slot answers anything at all (law 5). A failure that does not count (429, our own
+limiter) says nothing about the key and leaves no trace here. `definite_at` and `since` are when it began to be so.
+"""
+
+import logging
+from collections.abc import Iterable, Mapping, Sequence
+from dataclasses import dataclass
+from datetime import datetime, timedelta
+from typing import Any
+
+from sqlalchemy import Row, delete, insert, select, update
+
+from schemas.facts import AlertRaised, HealthChanged
+from schemas.identifiers import PolicyHealth, Slot
+from twinlock.custody.decision import ROOT_SLOTS, Alert, Outcomes, alerts_for, remember
+from twinlock.custody.policies import Policy
+from twinlock.custody.rows import read_policy
+from twinlock.custody.settings import EvidenceRules
+from twinlock.keys.ports import Outcome, VaultFailure
+from twinlock.store.tables.custody import evidence, policies, verdicts
+from twinlock.store.unit import Reader, Unit
+
+log = logging.getLogger(__name__)
+
+_DEFINITE = (Outcome.OK, Outcome.DENIED, Outcome.CORRUPT)
+
+
+@dataclass(frozen=True, slots=True)
+class SlotVerdict:
+    """Hold what one root key came to, as its vault said it; `asked_at` is when the question left."""
+
+    slot: Slot
+    outcome: Outcome
+    asked_at: datetime
+    detail: str = ""
+    raw: str = ""
+    request_id: str = ""
+    classifier: str = ""
+    exact: bool = False
+    counts: bool = False
+
+    @classmethod
+    def failed(cls, slot: Slot, failure: VaultFailure, asked_at: datetime) -> "SlotVerdict":
+        """Keep a vault's failure."""
+        return cls(
+            slot,
+            failure.outcome,
+            asked_at,
+            detail=failure.detail[:1000],
+            raw=failure.raw[:1000],
+            request_id=failure.request_id[:200],
+            classifier=failure.classifier[:50],
+            exact=failure.exact,
+            counts=failure.counts and failure.outcome is Outcome.UNAVAILABLE,
+        )
+
+    @property
+    def says_something(self) -> bool:
+        """Say whether this tells anything about the key itself."""
+        return self.counts or self.outcome is not Outcome.UNAVAILABLE
+
+
+@dataclass(frozen=True, slots=True)
+class SlotStanding:
+    """Hold what is stored of one slot; a slot that was never asked is taken to be good."""
+
+    definite: Outcome | None = None
+    definite_at: datetime | None = None
+    outcome: Outcome = Outcome.OK
+    since: datetime | None = None
+    checked_at: datetime | None = None
+    exact: bool = False
+
+    @property
+    def folded(self) -> Outcome:
+        """Return what the slot stands at, by memory (law 4)."""
+        return remember(self.definite, self.outcome)
+
+    @property
+    def confirmed(self) -> bool:
+        """Say whether a definite verdict came with an exact code, or outlasted a second look at the key."""
+        seen_again = self.checked_at is not None and self.definite_at is not None and self.checked_at > self.definite_at
+        return self.exact or seen_again
+
+
+@dataclass(frozen=True, slots=True)
+class Standing:
+    """Hold how a policy stands: its row and its two slots, read in one view."""
+
+    policy: Policy
+    slots: Mapping[Slot, SlotStanding]
+
+    @property
+    def outcomes(self) -> Outcomes:
+        """Return where both slots stand, by memory."""
+        return self.slots[Slot.A].folded, self.slots[Slot.B].folded
+
+    def now(self, answers: Iterable[SlotVerdict]) -> Outcomes:
+        """Return where both slots stand for a call that just got these answers; a slot not asked stands as stored."""
+        current = {answer.slot: answer.outcome for answer in answers}
+        a, b = (remember(self.slots[s].definite, current.get(s, self.slots[s].folded)) for s in ROOT_SLOTS)
+        return a, b
+
+
+async def read_standing(reader: Reader, policy_id: str, *, lock: bool = False) -> Standing:
+    """Read how a policy stands; NotFound if there is none."""
+    policy = await read_policy(reader, policy_id, lock=lock)
+    rows = await reader.rows(select(verdicts).where(verdicts.c.policy_id == policy_id))
+    stored = {Slot(row.slot): _as_standing(row) for row in rows}
+    return Standing(policy, {slot: stored.get(slot, SlotStanding()) for slot in ROOT_SLOTS})
+
+
+def _as_standing(row: Row[Any]) -> SlotStanding:
+    definite = None if row.definite is None else Outcome(row.definite)
+    return SlotStanding(definite, row.definite_at, Outcome(row.outcome), row.since, row.checked_at, row.exact)
+
+
+async def record(unit: Unit, policy_id: str, answers: Sequence[SlotVerdict], rules: EvidenceRules) -> Standing:
+    """Store what root keys answered, with the change of health and the alerts that follow; return the new standing."""
+    before = await read_standing(unit, policy_id, lock=True)
+    slots = dict(before.slots)
+    for answer in answers:
+        if answer.says_something and not _stale(before.slots[answer.slot], answer):
+            slots[answer.slot] = await _store(unit, policy_id, before.slots[answer.slot], answer)
+            await _store_evidence(unit, policy_id, answer, rules)
+    after = Standing(before.policy, slots)
+    policy = await _change_health(unit, after)
+    held = alerts_for(before.outcomes)
+    raise_alerts(unit, policy, (alert for alert in alerts_for(after.outcomes) if alert not in held), answers)
+    return Standing(policy, slots)
+
+
+def _stale(standing: SlotStanding, answer: SlotVerdict) -> bool:
+    # A good answer that was on its way while another process saw the denial must not lift it.
+    refused = standing.folded in (Outcome.DENIED, Outcome.CORRUPT) and standing.checked_at is not None
+    return answer.outcome is Outcome.OK and refused and answer.asked_at < (standing.checked_at or answer.asked_at)
+
+
+async def _store(unit: Unit, policy_id: str, old: SlotStanding, answer: SlotVerdict) -> SlotStanding:
+    now = unit.clock.now()
+    again = old.checked_at is not None and old.outcome is answer.outcome
+    settled = answer.outcome if answer.outcome in _DEFINITE else old.definite
+    new = SlotStanding(
+        definite=settled,
+        definite_at=old.definite_at if settled is old.definite else now,
+        outcome=answer.outcome,
+        since=old.since if again else now,
+        checked_at=now,
+        exact=answer.exact,
+    )
+    values = _values(new, answer)
+    if old.checked_at is None:
+        await unit.execute(insert(verdicts).values(policy_id=policy_id, slot=answer.slot.value, **values))
+    else:
+        here = (verdicts.c.policy_id == policy_id) & (verdicts.c.slot == answer.slot.value)
+        await unit.execute(update(verdicts).where(here).values(**values))
+    return new
+
+
+def _values(standing: SlotStanding, answer: SlotVerdict) -> dict[str, Any]:
+    return {
+        "definite": standing.definite,
+        "definite_at": standing.definite_at,
+        "outcome": standing.outcome,
+        "since": standing.since,
+        "checked_at": standing.checked_at,
+        "exact": standing.exact,
+        "detail": answer.detail,
+        "raw": answer.raw,
+        "request_id": answer.request_id,
+        "classifier": answer.classifier,
+    }
+
+
+async def _store_evidence(unit: Unit, policy_id: str, answer: SlotVerdict, rules: EvidenceRules) -> None:
+    here = (evidence.c.policy_id == policy_id) & (evidence.c.slot == answer.slot.value)
+    if answer.outcome is not Outcome.UNAVAILABLE:
+        await unit.execute(delete(evidence).where(here))  # it answered: whatever was counted is no outage any more
+        return
+    now = unit.clock.now()
+    stale = now - timedelta(seconds=rules.fresh_seconds)
+    await unit.execute(delete(evidence).where(here, evidence.c.at < stale))
+    await unit.execute(insert(evidence).values(policy_id=policy_id, slot=answer.slot.value, at=now))
+
+
+async def proven_unavailable(reader: Reader, policy_id: str, now: datetime, rules: EvidenceRules) -> tuple[bool, bool]:
+    """Say for each slot whether enough failures count, over long enough, none of them old (law 5)."""
+    fresh = now - timedelta(seconds=rules.fresh_seconds)
+    rows = await reader.rows(
+        select(evidence.c.slot, evidence.c.at).where(evidence.c.policy_id == policy_id, evidence.c.at >= fresh)
+    )
+    a, b = (_enough([row.at for row in rows if row.slot == slot.value], rules) for slot in ROOT_SLOTS)
+    return a, b
+
+
+def _enough(times: Sequence[datetime], rules: EvidenceRules) -> bool:
+    if len(times) < max(rules.failures, 1):
+        return False
+    return (max(times) - min(times)).total_seconds() >= rules.over_seconds
+
+
+def health_of(outcomes: Outcomes) -> PolicyHealth:
+    """Return a policy's health: how many of its root keys answer."""
+    good = outcomes.count(Outcome.OK)
+    return (PolicyHealth.UNHEALTHY, PolicyHealth.DEGRADED, PolicyHealth.HEALTHY)[good]
+
+
+async def _change_health(unit: Unit, after: Standing) -> Policy:
+    policy, health = after.policy, health_of(after.outcomes)
+    if health is policy.health:
+        return policy
+    await unit.execute(
+        update(policies).where(policies.c.id == policy.id).values(health=health.value, version=policy.version + 1)
+    )
+    changed = await read_policy(unit, policy.id)
+    slots = {slot: after.slots[slot].folded.value for slot in ROOT_SLOTS}
+    unit.emit(
+        HealthChanged(
+            policy=policy.id,
+            version=changed.version,
+            tenant=policy.tenant,
+            health=health,
+            was=policy.health,
+            slots=slots,
+        )
+    )
+    shown = ", ".join(f"root key {slot} {outcome}" for slot, outcome in slots.items())
+    log.warning("policy %s is %s (was %s): %s", policy, health.value, policy.health.value, shown)
+    return changed
+
+
+def raise_alerts(unit: Unit, policy: Policy, alerts: Iterable[Alert], answers: Iterable[SlotVerdict] = ()) -> None:
+    """Queue alerts as events of this unit, and log them."""
+    said = {answer.slot: answer.detail for answer in answers}
+    for alert in alerts:
+        detail = _detail(policy, alert, said)
+        unit.emit(
+            AlertRaised(
+                kind=alert.kind,
+                severity=alert.severity,
+                audience=alert.audience,
+                tenant=policy.tenant,
+                policy=policy.id,
+                slot=alert.slot,
+                detail=detail,
+            )
+        )
+        log.warning("alert %s (%s, to %s): %s", alert.kind, alert.severity, alert.audience, detail)
+
+
+def _detail(policy: Policy, alert: Alert, said: Mapping[Slot, str]) -> str:
+    if alert.slot is None:
+        return f"policy {policy}: {alert.kind}"
+    return f"policy {policy}, root key {alert.slot}: {said.get(alert.slot) or alert.kind}"[:1000]

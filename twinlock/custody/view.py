@@ -1,0 +1,64 @@
+"""How a policy key stands at one moment: everything that a decision takes, read in one transaction."""
+
+from dataclasses import dataclass
+from datetime import datetime
+
+from schemas.identifiers import AvailabilityMode
+from twinlock.custody.decision import AvailabilityKeyState, Decision, Evidence, Outcomes, decide
+from twinlock.custody.policies import Policy
+from twinlock.custody.port import Asker
+from twinlock.custody.rows import StoredPolicyKey, read_availability_state, read_policy_key
+from twinlock.custody.settings import EvidenceRules
+from twinlock.custody.unwrap import Unwrapped
+from twinlock.custody.verdicts import Standing, proven_unavailable, read_standing, record
+from twinlock.store.unit import Cause, Reader, Store
+
+
+@dataclass(frozen=True, slots=True)
+class View:
+    """Hold what was read; `proven` says for each slot whether its failures prove an outage."""
+
+    standing: Standing
+    stored: StoredPolicyKey
+    availability: AvailabilityKeyState
+    proven: tuple[bool, bool]
+
+    @property
+    def policy(self) -> Policy:
+        """Return the policy's row."""
+        return self.standing.policy
+
+    def decide(self, asker: Asker, outcomes: Outcomes, *, root_only: bool = False, witness: bool = False) -> Decision:
+        """Decide one call; `root_only` has the policy count as of mode `none`."""
+        return decide(
+            state=self.policy.state,
+            mode=AvailabilityMode.NONE if root_only else self.policy.mode,
+            initiator=asker.initiator.kind,
+            slots=outcomes,
+            evidence=Evidence(*self.proven, witness=witness),
+            availability=self.availability,
+        )
+
+
+async def load(store: Store, policy_id: str, generation: int | None, now: datetime, rules: EvidenceRules) -> View:
+    """Read a policy and one generation of its key, by default the newest; NotFound if either is gone."""
+    async with store.read() as reader:
+        standing = await read_standing(reader, policy_id)
+        newest = standing.policy.newest_generation
+        stored = await read_policy_key(reader, standing.policy, newest if generation is None else generation)
+        return await _view(reader, standing, stored, now, rules)
+
+
+async def learn(store: Store, stored: StoredPolicyKey, found: Unwrapped, cause: Cause, rules: EvidenceRules) -> View:
+    """Store what root keys answered, with its events, and return how the policy stands now."""
+    async with store.begin(cause) as unit:
+        standing = await record(unit, stored.policy_id, found.verdicts, rules)
+        return await _view(unit, standing, stored, unit.clock.now(), rules)
+
+
+async def _view(
+    reader: Reader, standing: Standing, stored: StoredPolicyKey, now: datetime, rules: EvidenceRules
+) -> View:
+    availability = await read_availability_state(reader, stored)
+    proven = await proven_unavailable(reader, stored.policy_id, now, rules)
+    return View(standing, stored, availability, proven)
