@@ -46,7 +46,7 @@ async def at_rest(world: "World") -> bool:
     async with world.store.read() as reader:
         left = await reader.scalar(select(func.count()).select_from(jobs))
         awake = await reader.scalar(select(func.count()).where(wake_slots.c.event_id.is_not(None)))
-    return left == awake == 0
+    return (left, awake) == (0, 0)
 
 
 async def test_assignment_re_encrypts(world: "World", pump: "Pump") -> None:

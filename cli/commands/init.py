@@ -1,0 +1,150 @@
+"""`twinlock init`: make a home, or repair one whose making was interrupted; a second run changes nothing."""
+
+import asyncio
+from contextlib import suppress
+from dataclasses import asdict
+from pathlib import Path
+from typing import Any
+
+import typer
+from sqlalchemy import insert, select
+
+from cli import home
+from cli.command import homeless
+from cli.failures import TimedOut
+from cli.home import INIT_LOCK, SETTINGS
+from cli.output import Result, fields
+from cli.session import Session
+from cli.settings import EMBEDDED, Settings
+from cli.wiring import Parts, build, open_store
+from events.home_lock import POLL_SECONDS, FileLock
+from schemas.identifiers import PROVIDER, SERVICE_POLICY, AvailabilityMode, Workload
+from schemas.requests import PolicyRequested
+from twinlock.clock import SystemClock
+from twinlock.custody.policies import find_policy
+from twinlock.errors import NotFound, TwinlockError
+from twinlock.store import migrate
+from twinlock.store.tables.tenants import tenants
+from twinlock.store.unit import Cause, new_id
+from twinlock.vaults.administration import KeyExists
+
+ROOT_KEYS = ("local://provider-a/service-mailbox", "local://provider-b/service-mailbox")
+
+
+def register(app: typer.Typer) -> None:
+    """Add the command to the program."""
+    homeless(app, "init")(init)
+
+
+def init(settings: Settings, timeout: float, shows: bool) -> Result:
+    """Make a home: database, secrets, the provider's keys and policy."""
+    home.prepare(settings.home)
+    with asyncio.Runner() as runner:
+        changed = runner.run(_locked(settings, timeout))
+    document = {
+        "home": str(settings.home),
+        "database": settings.shown_database,
+        "broker": settings.broker,
+        "changed": changed,
+    }
+    said = "is ready" if changed else "was ready already"
+    return Result(document, [f"{settings.home} {said}", fields(document)])
+
+
+async def _locked(settings: Settings, timeout: float) -> bool:
+    """Let one process at a time make the home: the others find it made."""
+    with FileLock(settings.home / INIT_LOCK) as lock:
+        try:
+            async with asyncio.timeout(timeout):
+                while not lock.try_acquire():
+                    await SystemClock().sleep(POLL_SECONDS)
+        except TimeoutError:
+            raise TimedOut("another init of this home does not end", hint="stop it, then run init again") from None
+        return await _init(settings, timeout)
+
+
+async def _init(settings: Settings, timeout: float) -> bool:
+    home.make_audit_key(settings.home)
+    written = _write_settings(settings.home / SETTINGS)
+    clock = SystemClock()
+    async with open_store(settings, clock) as store:
+        migrated = await migrate.upgrade(store.engine)
+        parts = build(settings, clock, store)
+        try:
+            made = await _make_provider(parts, timeout)
+        finally:
+            parts.custodian.close()
+    return written or migrated or made
+
+
+async def _make_provider(parts: Parts, timeout: float) -> bool:
+    added = await _add_tenant(parts)
+    if await _has_policy(parts):
+        return added
+    async with asyncio.TaskGroup() as group:
+        for uri in ROOT_KEYS:
+            group.create_task(_make_key(parts, uri))
+    wanted = PolicyRequested(
+        tenant=PROVIDER,
+        name=SERVICE_POLICY,
+        workload=Workload.MAILBOX,
+        mode=AvailabilityMode.STANDARD,
+        keys=ROOT_KEYS,
+    )
+    asked = await Session(parts, timeout).ask(wanted)
+    # An interrupted first run may have left the same request: whichever of the two was first has made the policy.
+    if not await _has_policy(parts):
+        detail = asked.answer.detail if asked.answer else "no answer"
+        raise TwinlockError(f"the service policy could not be made: {detail}", hint="mend it, then run: twinlock init")
+    return True
+
+
+async def _add_tenant(parts: Parts) -> bool:
+    async with parts.store.begin(Cause(new_id())) as unit:
+        if await unit.row(select(tenants.c.id).where(tenants.c.name == PROVIDER)) is not None:
+            return False
+        row: dict[str, Any] = {"id": new_id(), "name": PROVIDER, "trial": False, "created_at": unit.clock.now()}
+        await unit.execute(insert(tenants).values(row))
+        return True
+
+
+async def _has_policy(parts: Parts) -> bool:
+    async with parts.store.read() as reader:
+        try:
+            await find_policy(reader, SERVICE_POLICY)
+        except NotFound:
+            return False
+    return True
+
+
+async def _make_key(parts: Parts, uri: str) -> None:
+    with suppress(KeyExists):
+        await parts.vault.create_root_key(uri)
+
+
+def _write_settings(path: Path) -> bool:
+    """Write the file, unless there is one: what is in it is its owner's."""
+    if path.exists():
+        return False
+    path.write_text(defaults(), encoding="utf-8")
+    return True
+
+
+def defaults() -> str:
+    """Return a settings file that says nothing: every default, as a comment."""
+    lines = ["# Settings of this home. Flags win, then TWINLOCK_* in the environment, then this file."]
+    lines += ["", f'# broker = "{EMBEDDED}"']
+    for name in ("content", "custody", "workers"):
+        lines += ["", f"# [{name}]", *_numbers(asdict(Settings.model_fields[name].default), f"{name}.")]
+    return "\n".join(lines) + "\n"
+
+
+def _numbers(section: dict[str, Any], prefix: str) -> list[str]:
+    lines, nested = [], []
+    for name, value in section.items():
+        if isinstance(value, dict):
+            nested += ["", f"# [{prefix}{name}]", *_numbers(value, f"{prefix}{name}.")]
+        else:
+            shown = f'"{value}"' if isinstance(value, str) else str(list(value) if isinstance(value, tuple) else value)
+            lines.append(f"# {name} = {shown}")
+    return lines + nested

@@ -1,0 +1,54 @@
+"""Check names as they are typed, before anything is opened; what is wrong is exit code 2."""
+
+from datetime import UTC, date, datetime, time
+from typing import Any
+
+from pydantic import TypeAdapter, ValidationError
+
+from cli.failures import UsageFault
+from schemas.identifiers import MailboxAddress, PolicyName, TenantName
+
+_TENANT: TypeAdapter[str] = TypeAdapter(TenantName)
+_POLICY: TypeAdapter[str] = TypeAdapter(PolicyName)
+_ADDRESS: TypeAdapter[str] = TypeAdapter(MailboxAddress)
+
+
+def tenant_name(text: str) -> str:
+    """Return a tenant's name."""
+    hint = "up to 63 of a-z, 0-9, dot, dash and underscore; it begins with a letter or a digit"
+    return _checked(_TENANT, text, "the name of a tenant", hint)
+
+
+def policy_name(text: str) -> str:
+    """Return a policy's name, without its tenant."""
+    hint = "up to 63 letters, digits, spaces, dots, dashes and underscores; it begins with a letter or a digit"
+    return _checked(_POLICY, text, "the name of a policy", hint)
+
+
+def address(text: str) -> str:
+    """Return a mailbox's address."""
+    return _checked(_ADDRESS, text, "a mailbox address", "an address looks like ann@acme.example")
+
+
+def expiry(text: str) -> datetime:
+    """Return a moment: a date alone means its first moment in UTC."""
+    try:
+        if len(text) == len("2030-01-01"):
+            return datetime.combine(date.fromisoformat(text), time(), UTC)
+        moment = datetime.fromisoformat(text)
+    except ValueError:
+        raise UsageFault(f"{text!a} is not a date", hint="a date looks like 2030-01-31") from None
+    return moment if moment.tzinfo else moment.replace(tzinfo=UTC)
+
+
+def no_sites(given: Any) -> None:
+    """Refuse everything about sites."""
+    if given:
+        raise UsageFault("sites come in a later version", hint="this version protects mailboxes: leave out the option")
+
+
+def _checked(adapter: TypeAdapter[str], text: str, what: str, hint: str) -> str:
+    try:
+        return adapter.validate_python(text)
+    except ValidationError:
+        raise UsageFault(f"{text[:100]!a} is not {what}", hint=hint) from None

@@ -1,0 +1,88 @@
+"""`twinlock status`: the state of a home on one screen."""
+
+from datetime import datetime
+from typing import Any
+
+import typer
+from sqlalchemy import Row, func, select
+
+from cli.command import command
+from cli.commands.policy_documents import describe, name_of
+from cli.output import Result, Table, fields
+from cli.session import Session
+from events.home_lock import HomeLock
+from twinlock.custody.fate import bound_seconds
+from twinlock.custody.policies import list_policies
+from twinlock.store.tables.bus import dead_letters, deliveries, outbox
+from twinlock.store.tables.content import containers, object_intents, superseded_objects
+from twinlock.store.tables.work import jobs
+from twinlock.store.unit import Reader
+
+_POLICIES = ("policy", "state", "health", "mode", "assigned", "objects_by_key_version")
+_WORK = ("kind", "container", "done", "total", "per_second", "seconds_left", "trouble")
+
+
+def register(app: typer.Typer) -> None:
+    """Add the command to the program."""
+    command(app, "status")(status)
+
+
+async def status(session: Session) -> Result:
+    """Show policies and their health, work in progress, queues and dead letters."""
+    parts = session.parts
+    async with parts.store.read() as reader:
+        policies = [await describe(reader, policy) for policy in await list_policies(reader)]
+        work = [_work(row, parts.clock.now()) for row in await _jobs(reader)]
+        queues = await _queues(reader, parts.clock.now())
+    home = {
+        "home": str(parts.settings.home),
+        "broker": parts.settings.broker,
+        "workers": "running in another process" if _is_busy(session) else "started by the next command that waits",
+        "denied_key_in_use_seconds": bound_seconds(parts.settings.custody),
+    }
+    shown = [[{**policy, "policy": name_of(policy)}[name] for name in _POLICIES] for policy in policies]
+    view = [
+        fields(home),
+        Table(_POLICIES, shown, title="\npolicies"),
+        Table(_WORK, [[job[name] for name in _WORK] for job in work], "nothing to do", "\nwork"),
+        Table((), [(name.replace("_", " "), count) for name, count in queues.items()], title="\nqueues"),
+    ]
+    return Result({**home, "policies": policies, "work": work, "queues": queues}, view)
+
+
+def _is_busy(session: Session) -> bool:
+    with HomeLock(session.parts.settings.home) as lock:
+        return not lock.try_acquire()
+
+
+async def _jobs(reader: Reader) -> list[Row[Any]]:
+    query = select(jobs, containers.c.name).join(containers, containers.c.id == jobs.c.container_id, isouter=True)
+    return list(await reader.rows(query.order_by(jobs.c.created_at, jobs.c.id)))
+
+
+def _work(row: Row[Any], now: datetime) -> dict[str, Any]:
+    """Describe a job; the rate is what it did since it began, the time left what that makes of the rest."""
+    seconds = max((now - row.created_at).total_seconds(), 0.001)
+    rate = row.done / seconds
+    return {
+        "kind": row.kind,
+        "container": row.name,
+        "done": row.done,
+        "total": row.total,
+        "per_second": round(rate, 1),
+        "seconds_left": round((row.total - row.done) / rate) if rate else None,
+        "waits": row.not_before > now,
+        "trouble": row.trouble,
+    }
+
+
+async def _queues(reader: Reader, now: datetime) -> dict[str, int]:
+    counted = {
+        "outbox": select(func.count()).select_from(outbox),
+        "deliveries": select(func.count()).select_from(deliveries),
+        "delayed": select(func.count()).select_from(deliveries).where(deliveries.c.not_before > now),
+        "dead_letters": select(func.count()).select_from(dead_letters),
+        "uploads_under_way": select(func.count()).select_from(object_intents),
+        "superseded_objects": select(func.count()).select_from(superseded_objects),
+    }
+    return {name: int(await reader.scalar(query)) for name, query in counted.items()}

@@ -1,0 +1,91 @@
+"""The home: a folder of one installation that only its owner can enter, and what lies in it."""
+
+import os
+import secrets
+from contextlib import suppress
+from pathlib import Path
+
+from events.network_home import refuse_network_home
+from twinlock.errors import TwinlockError
+
+SETTINGS = "twinlock.toml"
+DATABASE = "twinlock.db"
+OBJECTS = "objects"
+VAULTS = "vaults"
+LOG = "twinlock.log"
+AUDIT_KEY = Path("secrets", "audit.key")
+INIT_LOCK = "init.lock"
+
+_KEY_BYTES = 32
+_OWN = 0o700
+_OURS = (SETTINGS, DATABASE, OBJECTS, VAULTS, LOG, INIT_LOCK, "secrets")
+
+
+class NotInitialised(TwinlockError):
+    """Say that a folder is no home yet, or that making it one was interrupted."""
+
+    def __init__(self, home: Path) -> None:
+        super().__init__(f"{home} is not initialised", hint="run: twinlock init")
+
+
+def prepare(home: Path) -> None:
+    """Make the folders of a home, or close those that are there to everybody else."""
+    _refuse_foreign(home)
+    home.mkdir(parents=True, exist_ok=True, mode=_OWN)
+    refuse_network_home(home)
+    for folder in (home, home / AUDIT_KEY.parent, home / VAULTS, home / OBJECTS):
+        folder.mkdir(exist_ok=True, mode=_OWN)
+        folder.chmod(_OWN)
+
+
+def _refuse_foreign(home: Path) -> None:
+    # To close somebody's folder to everybody else is no small thing, so it has to be ours.
+    if not home.exists():
+        return
+    if not home.is_dir():
+        raise TwinlockError(f"{home} is not a folder", hint="choose another home with --home")
+    names = {path.name for path in home.iterdir()}
+    if names and not names.intersection(_OURS):
+        raise TwinlockError(f"{home} holds other files", hint="choose an empty folder with --home")
+
+
+def check(home: Path) -> None:
+    """Raise where a folder is no home, or lies on a network file system."""
+    if not (home / AUDIT_KEY).is_file():
+        raise NotInitialised(home)
+    refuse_network_home(home)
+
+
+def make_audit_key(home: Path) -> None:
+    """Make the key of the audit log's MACs, once: what is there is never replaced, and never seen half written."""
+    path = home / AUDIT_KEY
+    if path.exists():
+        return
+    draft = path.with_name(f"{path.name}.{os.getpid()}")
+    draft.unlink(missing_ok=True)
+    descriptor = os.open(draft, os.O_WRONLY | os.O_CREAT | os.O_EXCL, 0o600)
+    try:
+        os.write(descriptor, secrets.token_bytes(_KEY_BYTES))
+        os.fsync(descriptor)
+    finally:
+        os.close(descriptor)
+    with suppress(FileExistsError):
+        path.hardlink_to(draft)
+    draft.unlink()
+    _make_durable(path.parent)
+
+
+def read_audit_key(home: Path) -> bytes:
+    """Return the key of the audit log's MACs; raise where it is damaged."""
+    key = (home / AUDIT_KEY).read_bytes()
+    if len(key) != _KEY_BYTES:
+        raise TwinlockError(f"{home / AUDIT_KEY} is damaged", hint="bring the file back from a backup")
+    return key
+
+
+def _make_durable(folder: Path) -> None:
+    descriptor = os.open(folder, os.O_RDONLY)
+    try:
+        os.fsync(descriptor)
+    finally:
+        os.close(descriptor)

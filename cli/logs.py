@@ -1,0 +1,62 @@
+"""Logs: warnings and worse go to a file in the home, and to standard error with `--verbose` or in a worker run.
+
+A command's standard error stays free for its own one line. The bus adds which delivery a line is about.
+"""
+
+import logging
+import sys
+from contextlib import suppress
+from pathlib import Path
+
+from cli.home import LOG
+from events.context import DeliveryFields
+
+MOST_BYTES = 5 * 1024 * 1024
+_FORMAT = "%(asctime)s %(levelname)s %(name)s%(delivery)s: %(message)s"
+_LIBRARIES = ("aiosqlite", "alembic", "asyncio", "sqlalchemy")
+
+
+class _Formatter(logging.Formatter):
+    def format(self, record: logging.LogRecord) -> str:
+        consumer, event = getattr(record, "consumer", None), getattr(record, "event_id", None)
+        record.delivery = f" [{consumer} {event}]" if consumer else ""
+        return super().format(record)
+
+
+class _HomeFile(logging.FileHandler):
+    """Write to a file of the home, as soon as there is a home; a log that can't be written fails no command."""
+
+    def emit(self, record: logging.LogRecord) -> None:
+        if Path(self.baseFilename).parent.is_dir():
+            super().emit(record)
+
+    def handleError(self, record: logging.LogRecord) -> None:  # noqa: N802  # the library's name
+        """Stay silent: the library would print a traceback."""
+
+
+def configure(home: Path, to_terminal: bool) -> None:
+    """Send logs where they belong; a later call replaces the earlier."""
+    root = logging.getLogger()
+    for handler in [handler for handler in root.handlers if isinstance(handler.formatter, _Formatter)]:
+        root.removeHandler(handler)
+        handler.close()
+    root.setLevel(logging.INFO)
+    for name in _LIBRARIES:
+        logging.getLogger(name).setLevel(logging.WARNING)
+    _add(root, _file(home / LOG), logging.WARNING)
+    if to_terminal:
+        _add(root, logging.StreamHandler(sys.stderr), logging.INFO)
+
+
+def _file(path: Path) -> logging.Handler:
+    with suppress(OSError):
+        if path.stat().st_size > MOST_BYTES:
+            path.replace(path.with_suffix(".log.1"))
+    return _HomeFile(path, encoding="utf-8", delay=True)
+
+
+def _add(root: logging.Logger, handler: logging.Handler, level: int) -> None:
+    handler.setLevel(level)
+    handler.setFormatter(_Formatter(_FORMAT))
+    handler.addFilter(DeliveryFields())
+    root.addHandler(handler)

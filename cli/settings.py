@@ -1,0 +1,196 @@
+"""The settings: flags win, then the environment (`TWINLOCK_*`), then `twinlock.toml` in the home; read once, here.
+
+A nested number is `TWINLOCK_CONTENT__BATCH_ITEMS` in the environment and `batch_items` below `[content]` in the file.
+All faults are reported together, each with the setting's name and never with its value: a URL may hold a password.
+"""
+
+import os
+import tomllib
+from dataclasses import fields, is_dataclass
+from math import isfinite
+from pathlib import Path
+from typing import Annotated, Any, TypeVar
+from urllib.parse import unquote, urlsplit
+
+from pydantic import AfterValidator, Field, ValidationError
+from pydantic_settings import BaseSettings, InitSettingsSource, PydanticBaseSettingsSource, SettingsConfigDict
+from pydantic_settings.exceptions import SettingsError
+from sqlalchemy.engine import make_url
+
+from cli.home import DATABASE, OBJECTS, SETTINGS
+from twinlock.content.settings import ContentSettings
+from twinlock.custody.settings import CustodySettings
+from twinlock.errors import TwinlockError
+from twinlock.store.engine import UnsupportedDatabase, open_engine
+from workers.settings import WorkerSettings
+
+EMBEDDED = "embedded:"
+PREFIX = "TWINLOCK_"
+MOST_KEPT_SECONDS = 60.0  # design section 5: callers keep a container key no longer
+
+T = TypeVar("T")
+
+
+class SettingsFault(TwinlockError):
+    """Refuse settings; the message names every fault."""
+
+
+def _broker(value: str) -> str:
+    if value == EMBEDDED:
+        return value
+    if value.startswith(("amqp:", "amqps:")):
+        raise ValueError(f"RabbitMQ is not in this version, use {EMBEDDED}")
+    raise ValueError(f"is not a broker, use {EMBEDDED}")
+
+
+def _database(value: str) -> str:
+    if value:
+        try:
+            open_engine(value)
+        except UnsupportedDatabase as refused:
+            raise ValueError(f"{refused.detail}, {refused.hint}") from None
+    return value
+
+
+def _objects(value: str) -> str:
+    parts = urlsplit(value)
+    if value and (parts.scheme != "file" or parts.netloc or not parts.path.startswith("/")):
+        raise ValueError("only folders are in this version, use file:///PATH")
+    return value
+
+
+def _sane(section: T) -> T:
+    if faults := list(_insane(section)):
+        raise ValueError(", ".join(faults))
+    return section
+
+
+def _insane(section: Any) -> list[str]:
+    faults = []
+    for field in fields(section):
+        value = getattr(section, field.name)
+        if is_dataclass(value):
+            faults += [f"{field.name}.{fault}" for fault in _insane(value)]
+        elif isinstance(value, int) and value < 1:
+            faults.append(f"{field.name} has to be at least 1")
+        elif any(not isfinite(number) or number < 0 for number in _floats(value)):
+            faults.append(f"{field.name} has to be 0 or more")
+    return faults
+
+
+def _floats(value: object) -> list[float]:
+    found = value if isinstance(value, tuple) else (value,)
+    return [number for number in found if isinstance(number, float)]
+
+
+def _custody(section: CustodySettings) -> CustodySettings:
+    if section.keep_seconds > MOST_KEPT_SECONDS:
+        raise ValueError(f"keep_seconds has to be {MOST_KEPT_SECONDS:.0f} or less")
+    if not section.refusal_schedule:
+        raise ValueError("refusal_schedule has to hold a number")
+    return _sane(section)
+
+
+class Settings(BaseSettings):
+    """Hold every setting, checked."""
+
+    model_config = SettingsConfigDict(
+        env_prefix=PREFIX,
+        env_nested_delimiter="__",
+        env_ignore_empty=True,
+        extra="forbid",
+        frozen=True,
+        hide_input_in_errors=True,
+    )
+
+    home: Path
+    broker: Annotated[str, AfterValidator(_broker)] = Field(default=EMBEDDED, repr=False)
+    database: Annotated[str, AfterValidator(_database)] = Field(default="", repr=False)
+    objects: Annotated[str, AfterValidator(_objects)] = Field(default="", repr=False)
+    content: Annotated[ContentSettings, AfterValidator(_sane)] = ContentSettings()
+    custody: Annotated[CustodySettings, AfterValidator(_custody)] = CustodySettings()
+    workers: Annotated[WorkerSettings, AfterValidator(_sane)] = WorkerSettings()
+
+    @property
+    def database_url(self) -> str:
+        """Return the SQLAlchemy URL of the database, password included."""
+        return self.database or f"sqlite+aiosqlite:///{self.home / DATABASE}"
+
+    @property
+    def shown_database(self) -> str:
+        """Return the database's URL for people."""
+        return make_url(self.database_url).render_as_string(hide_password=True)
+
+    @property
+    def objects_folder(self) -> Path:
+        """Return the folder that holds the objects."""
+        return Path(unquote(urlsplit(self.objects).path)) if self.objects else self.home / OBJECTS
+
+
+def load_settings(home: Path | None = None) -> Settings:
+    """Read the settings from everywhere; raise `SettingsFault` with all that is wrong."""
+    place = _home(home)
+    file, faults = _file(place / SETTINGS)
+    settings, more = _validated(place, file)
+    faults += more
+    if settings is None or faults:
+        hint = f"settings come from flags, {PREFIX}* in the environment and {place / SETTINGS}"
+        raise SettingsFault("bad settings: " + "; ".join(faults), hint=hint)
+    return settings
+
+
+def _home(flag: Path | None) -> Path:
+    given = flag or os.environ.get(f"{PREFIX}HOME") or None
+    if given:
+        return Path(given).expanduser().absolute()
+    data = Path(os.environ.get("XDG_DATA_HOME") or "~/.local/share").expanduser()
+    return (data if data.is_absolute() else Path("~/.local/share").expanduser()) / "twinlock"
+
+
+def _file(path: Path) -> tuple[dict[str, Any], list[str]]:
+    try:
+        found = tomllib.loads(path.read_text(encoding="utf-8"))
+    except (FileNotFoundError, NotADirectoryError):
+        return {}, []
+    except (OSError, ValueError) as error:
+        # The parser's message may quote the line; where it is, is enough.
+        what = (error.strerror or "").lower() if isinstance(error, OSError) else "is not valid TOML"
+        return {}, [f"{SETTINGS}: {what}"]
+    faults = ["home: can't be set in the file that lies in the home"] if "home" in found else []
+    return {name: value for name, value in found.items() if name != "home"}, faults
+
+
+def _validated(home: Path, file: dict[str, Any]) -> tuple[Settings | None, list[str]]:
+    class WithFile(Settings):
+        @classmethod
+        def settings_customise_sources(
+            cls,
+            settings_cls: type[BaseSettings],
+            init_settings: PydanticBaseSettingsSource,
+            env_settings: PydanticBaseSettingsSource,
+            dotenv_settings: PydanticBaseSettingsSource,
+            file_secret_settings: PydanticBaseSettingsSource,
+        ) -> tuple[PydanticBaseSettingsSource, ...]:
+            return init_settings, env_settings, InitSettingsSource(settings_cls, init_kwargs=file)
+
+    try:
+        return WithFile(home=home), []
+    except ValidationError as error:
+        found = error.errors(include_input=False, include_url=False)
+        return None, [f"{'.'.join(map(str, fault['loc']))}: {_sentence(fault)}" for fault in found]
+    except SettingsError as error:
+        return None, [_unreadable(error)]
+
+
+def _sentence(fault: Any) -> str:
+    if fault["type"] in ("extra_forbidden", "unexpected_keyword_argument"):
+        return "is not a setting"
+    if fault["type"] == "value_error":
+        return str(fault["ctx"]["error"])
+    message: str = fault["msg"]
+    return message[:1].lower() + message[1:]
+
+
+def _unreadable(error: SettingsError) -> str:
+    names = [name for name in Settings.model_fields if f'"{name}"' in str(error)]
+    return f"{', '.join(names) or 'environment'}: is not valid JSON"

@@ -1,0 +1,160 @@
+"""Settings: where they come from, who wins, and that every fault is named without its value."""
+
+from pathlib import Path
+
+import pytest
+
+from cli.commands.init import defaults
+from cli.settings import Settings, SettingsFault, load_settings
+
+
+@pytest.fixture(autouse=True)
+def _clean(monkeypatch: pytest.MonkeyPatch, tmp_path: Path) -> None:
+    monkeypatch.delenv("TWINLOCK_HOME", raising=False)
+    monkeypatch.setenv("XDG_DATA_HOME", str(tmp_path / "data"))
+
+
+def write(home: Path, text: str) -> None:
+    """Write a settings file."""
+    (home / "twinlock.toml").write_text(text)
+
+
+def faults(home: Path) -> str:
+    """Return what is said about faulty settings."""
+    with pytest.raises(SettingsFault) as caught:
+        load_settings(home)
+    return caught.value.detail
+
+
+def test_defaults(tmp_path: Path) -> None:
+    """Without any setting everything lies in the home, and the broker is embedded."""
+    found = load_settings(tmp_path)
+
+    assert "embedded:" == found.broker
+    assert f"sqlite+aiosqlite:///{tmp_path}/twinlock.db" == found.database_url
+    assert tmp_path / "objects" == found.objects_folder
+
+
+def test_home_by_default(tmp_path: Path) -> None:
+    """Nobody names a home: it is in the user's data folder."""
+    assert tmp_path / "data" / "twinlock" == load_settings().home
+
+
+def test_relative_data_folder_is_ignored(monkeypatch: pytest.MonkeyPatch) -> None:
+    """A relative XDG_DATA_HOME is invalid, and ignored as its specification says."""
+    monkeypatch.setenv("XDG_DATA_HOME", "data")
+
+    assert Path("~/.local/share/twinlock").expanduser() == load_settings().home
+
+
+def test_flag_wins_for_the_home(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    """The flag wins over the environment, and the environment over the default."""
+    monkeypatch.setenv("TWINLOCK_HOME", str(tmp_path / "env"))
+
+    assert tmp_path / "env" == load_settings().home
+    assert tmp_path / "flag" == load_settings(tmp_path / "flag").home
+
+
+def test_environment_wins_over_file(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    """The environment wins over the file, number by number."""
+    write(tmp_path, "[content]\nbatch_items = 5\nbatch_bytes = 6\n[custody.evidence]\nfailures = 7\n")
+    monkeypatch.setenv("TWINLOCK_CONTENT__BATCH_ITEMS", "8")
+    monkeypatch.setenv("TWINLOCK_CUSTODY__EVIDENCE__OVER_SECONDS", "9")
+    found = load_settings(tmp_path)
+
+    assert (8, 6) == (found.content.batch_items, found.content.batch_bytes)
+    assert (7, 9.0) == (found.custody.evidence.failures, found.custody.evidence.over_seconds)
+
+
+def test_empty_environment_is_no_setting(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    """An empty variable is the same as none."""
+    monkeypatch.setenv("TWINLOCK_BROKER", "")
+
+    assert "embedded:" == load_settings(tmp_path).broker
+
+
+def test_all_faults_together(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    """Faults of file and environment are reported together, each with the setting's name."""
+    write(tmp_path, 'colour = "red"\n[content]\nbatch_sheep = 1\n[workers]\nconcurrency = 0\nlease_seconds = -1.0\n')
+    monkeypatch.setenv("TWINLOCK_CUSTODY__VAULT_DEADLINE", "soon")
+    monkeypatch.setenv("TWINLOCK_BROKER", "amqp://user:hunter2@host")
+    found = faults(tmp_path)
+
+    assert found.startswith("bad settings: ")
+    for said in (
+        "broker: RabbitMQ is not in this version",
+        "content.batch_sheep: is not a setting",
+        "custody.vault_deadline: input should be a valid number",
+        "concurrency has to be at least 1, lease_seconds has to be 0 or more",
+        "colour: is not a setting",
+    ):
+        assert said in found
+
+
+@pytest.mark.parametrize(
+    ("name", "value"),
+    [
+        ("BROKER", "amqps://user:hunter2@host"),
+        ("BROKER", "redis://user:hunter2@host"),
+        ("DATABASE", "mysql://user:hunter2@host/db"),
+        ("DATABASE", "postgresql+asyncpg://user:hunter2@host:port/db"),
+        ("DATABASE", "sqlite+aiosqlite://"),
+        ("OBJECTS", "s3://user:hunter2@bucket"),
+        ("OBJECTS", "folder"),
+        ("CONTENT", "{hunter2"),
+        ("CUSTODY__KEEP_SECONDS", "61"),
+        ("CUSTODY__RETRY_PAUSE", "nan"),
+        ("CUSTODY", '{"refusal_schedule": []}'),
+    ],
+)
+def test_refused_without_its_value(name: str, value: str, tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    """A value that can't serve is refused under its name, and a password in it is not shown."""
+    monkeypatch.setenv(f"TWINLOCK_{name}", value)
+    found = faults(tmp_path)
+
+    assert name.split("__")[0].lower() in found
+    assert "hunter2" not in found
+
+
+def test_passwords_are_not_shown(tmp_path: Path) -> None:
+    """Neither the settings' repr nor the database's URL for people holds a password."""
+    url = f"sqlite+aiosqlite://user:hunter2@/{tmp_path}/x.db"
+    found = Settings.model_construct(home=tmp_path, database=url)
+
+    assert "hunter2" not in repr(found) + found.shown_database
+
+
+def test_broken_file(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    """A file that is no TOML is a fault beside the others."""
+    write(tmp_path, "broker = ")
+    monkeypatch.setenv("TWINLOCK_OBJECTS", "here")
+
+    assert (
+        "bad settings: twinlock.toml: is not valid TOML; objects: only folders are in this version, use file:///PATH"
+        == (faults(tmp_path))
+    )
+
+
+def test_file_may_not_move_the_home(tmp_path: Path) -> None:
+    """The file in the home can't say that the home is elsewhere."""
+    write(tmp_path, 'home = "/elsewhere"\n')
+
+    assert "home: can't be set in the file that lies in the home" in faults(tmp_path)
+
+
+def test_objects_folder(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    """Objects may lie in another folder."""
+    monkeypatch.setenv("TWINLOCK_OBJECTS", "file:///srv/twin%20lock")
+
+    assert Path("/srv/twin lock") == load_settings(tmp_path).objects_folder
+
+
+def test_written_defaults_are_the_defaults(tmp_path: Path) -> None:
+    """The file that `init` writes is all comments, and uncommented it changes nothing."""
+    before = load_settings(tmp_path)
+    lines = defaults().splitlines()
+    write(tmp_path, "\n".join(line.removeprefix("# ") for line in lines[1:]))
+    after = load_settings(tmp_path)
+
+    assert [] == [line for line in lines if line and not line.startswith("# ")]
+    assert before.model_dump() == after.model_dump()
