@@ -32,7 +32,8 @@ from twinlock.store.engine import open_engine
 from twinlock.store.unit import Cause, Store, new_id
 from twinlock.vaults.directory import VaultDirectory
 from twinlock.vaults.local import SCHEME, LocalVault
-from workers.runtime import Fleet, Periodic, all_handlers, reconcilers
+from workers.runtime import Fleet, all_handlers
+from workers.upkeep import Periodic, upkeep
 
 SOURCE = "urn:twinlock:embedded"
 AUDIT_WRITER = "embedded"
@@ -77,7 +78,7 @@ class Parts:
     def _periodic(self) -> list[Periodic]:
         workers = self.settings.workers
         return [
-            *reconcilers(self.store, workers),
+            *upkeep(self.store, workers),
             Periodic("sweep", workers.sweep_seconds, lambda: self.sweeper.sweep(Cause(new_id()))),
             Periodic("probe", workers.reconcile_seconds, self.custodian.prober.run),  # it only ends by a fault
         ]

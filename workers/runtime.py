@@ -2,8 +2,7 @@
 
 import asyncio
 import logging
-from collections.abc import Awaitable, Callable, Sequence
-from dataclasses import dataclass
+from collections.abc import Sequence
 from typing import Any
 
 from events.consumer import ConsumerRuntime
@@ -22,6 +21,7 @@ from workers.mailbox_reencryptor.move import Move
 from workers.mailbox_reencryptor.step import ReencryptStep
 from workers.names import DEP_ASSIGNER, MAILBOX_REENCRYPTOR
 from workers.settings import WorkerSettings
+from workers.upkeep import Periodic
 
 log = logging.getLogger(__name__)
 
@@ -38,28 +38,6 @@ def all_handlers(
         Move(store, custodian),
         ReencryptStep(store, reencrypter, settings),
     )
-
-
-@dataclass(frozen=True, slots=True)
-class Periodic:
-    """Name something to be done every so many seconds."""
-
-    name: str
-    seconds: float
-    action: Callable[[], Awaitable[object]]
-
-
-def reconcilers(store: Store, settings: WorkerSettings) -> list[Periodic]:
-    """Return what wakes every worker that has due work and sleeps."""
-
-    def reconciler(worker: str) -> Periodic:
-        return Periodic(
-            f"reconcile {worker}",
-            settings.reconcile_seconds,
-            lambda: wakeups.reconcile(store, worker, settings.lost_wake_seconds),
-        )
-
-    return [reconciler(worker) for worker in (DEP_ASSIGNER, MAILBOX_REENCRYPTOR)]
 
 
 class Fleet:

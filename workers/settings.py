@@ -15,6 +15,8 @@ class WorkerSettings:
     trouble_most: float = 300.0
     reconcile_seconds: float = 1.0
     lost_wake_seconds: float = 900.0
+    forget_seconds: float = 3600.0
+    inbox_keep: float = 30 * 86400.0
     sweep_seconds: float = 60.0
     progress_seconds: float = 1.0
     drain_seconds: float = 30.0

@@ -12,6 +12,7 @@ from schemas.identifiers import AvailabilityMode, MailboxKind, RequestOutcome, W
 from schemas.requests import AssignmentRequested, MoveRequested, PolicyRequested, RefreshRequested
 from twinlock.content.mailboxes import NewMailbox
 from twinlock.custody.port import USER, Asker
+from twinlock.store.tables.bus import inbox
 from twinlock.store.tables.content import container_keys, containers, items
 from twinlock.store.tables.custody import policies, policy_keys, root_keys
 from twinlock.store.tables.tenants import tenants
@@ -20,6 +21,7 @@ from twinlock.store.unit import Cause
 from workers import wakeups
 from workers.jobs import NewJob, claim, go_on, held, put
 from workers.names import MAILBOX_REENCRYPTOR
+from workers.upkeep import upkeep
 
 if TYPE_CHECKING:
     from tests.integration.conftest import Pump, World
@@ -376,3 +378,20 @@ async def test_damaged_item_alerts_once(world: "World", pump: "Pump") -> None:
     alerts = [event for event in pump.seen if event.type == "twinlock.alert.raised.v1"]
     assert 1 == len(alerts)
     assert 1 == (await world.mailboxes.show(address(1))).items_encrypted
+
+
+async def test_old_receipts_are_forgotten(world: "World", pump: "Pump") -> None:
+    """Inbox rows are kept for `inbox_keep` and then forgotten, so that the table does not grow for ever."""
+    await world.mailbox(address(1), b"mail")
+    await pump.ask(MoveRequested(mailbox=address(1)))
+    (forgetting,) = [task for task in upkeep(world.store, pump.settings) if task.name == "forget old receipts"]
+    await forgetting.action()
+    async with world.store.read() as reader:
+        kept = await reader.scalar(select(func.count()).where(inbox.c.consumer == MAILBOX_REENCRYPTOR))
+    world.clock.advance(pump.settings.inbox_keep + 1)
+    await forgetting.action()
+    async with world.store.read() as reader:
+        left = await reader.scalar(select(func.count()).where(inbox.c.consumer == MAILBOX_REENCRYPTOR))
+
+    assert kept > 0
+    assert 0 == left
