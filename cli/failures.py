@@ -11,13 +11,12 @@ from sqlalchemy.exc import SQLAlchemyError
 from cli.output import Failure
 from cli.settings import SettingsFault
 from schemas.event import MessageRefused
-from twinlock.content.sources import MailError
 from twinlock.custody.errors import KeyNotYet
 from twinlock.errors import TwinlockError
 from twinlock.keys.errors import DecryptionError
 from twinlock.keys.ports import VaultFailure
 from twinlock.store.engine import UnsupportedDatabase
-from twinlock.vaults.administration import AdministrationError, BadKeyUri
+from twinlock.vaults.administration import BadKeyUri
 
 log = logging.getLogger(__name__)
 
@@ -39,10 +38,8 @@ _KNOWN: tuple[tuple[type[Exception], Callable[[Any], Failure]], ...] = (
     (UsageFault, lambda error: Failure(error.detail, error.hint, USAGE)),
     (TimedOut, lambda error: Failure(error.detail, error.hint, TIMED_OUT)),
     (KeyNotYet, lambda error: Failure(error.detail, error.hint, TIMED_OUT)),
+    (BadKeyUri, lambda error: Failure(error.detail, error.hint, USAGE)),
     (TwinlockError, lambda error: Failure(error.detail, error.hint)),
-    (MailError, lambda error: Failure(error.message, error.hint)),
-    (BadKeyUri, lambda error: Failure(error.message, error.hint, USAGE)),
-    (AdministrationError, lambda error: Failure(error.message, error.hint.replace(": key ", ": twinlock key "))),
     (VaultFailure, lambda error: Failure(f"{error.uri}: {error.outcome}: {error.detail}")),
     (MessageRefused, lambda error: Failure(f"the event was refused ({error.reason}): {error.detail}", _SCHEMAS)),
     (DecryptionError, lambda error: Failure("something stored does not decrypt", "bring it back from a backup")),

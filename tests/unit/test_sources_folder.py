@@ -128,7 +128,7 @@ def test_missing(tmp_path: Path, name: str) -> None:
     with pytest.raises(NotMail) as refused:
         open_source(tmp_path / name)
 
-    assert f"{tmp_path / name} does not exist" == refused.value.message
+    assert f"{tmp_path / name} does not exist" == refused.value.detail
     assert refused.value.hint.startswith("check the path; give an mbox file")
 
 
@@ -140,7 +140,7 @@ def test_folder_without_mail(tmp_path: Path, names: list[str]) -> None:
     with pytest.raises(NotMail) as refused:
         open_source(tmp_path)
 
-    assert f"{tmp_path} holds no .eml or .ics file, and is no Maildir" == refused.value.message
+    assert f"{tmp_path} holds no .eml or .ics file, and is no Maildir" == refused.value.detail
     assert "an mbox file is given by its own path" in refused.value.hint
 
 
@@ -160,7 +160,7 @@ def test_special(special: dict[str, Path], kind: str) -> None:
     with pytest.raises(NotMail) as refused:
         open_source(special[kind])
 
-    assert f"{special[kind]} is neither a file nor a folder" == refused.value.message
+    assert f"{special[kind]} is neither a file nor a folder" == refused.value.detail
     assert refused.value.hint.startswith("give an mbox file")
 
 
@@ -181,7 +181,7 @@ def test_unreadable_inside(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> N
     with pytest.raises(Unreadable) as refused:
         next(messages)
 
-    assert f"{tmp_path / 'private'} can't be read: permission denied" == refused.value.message
+    assert f"{tmp_path / 'private'} can't be read: permission denied" == refused.value.detail
 
 
 def test_strange_names(tmp_path: Path) -> None:

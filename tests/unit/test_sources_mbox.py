@@ -240,7 +240,7 @@ def test_changed_before_reading(tmp_path: Path, change: Callable[[Path], None]) 
     with pytest.raises(SourceChanged) as refused:
         message.read()
 
-    assert f"{path} changed while it was read" == refused.value.message
+    assert f"{path} changed while it was read" == refused.value.detail
     assert refused.value.hint.startswith("import it again")
 
 
@@ -306,7 +306,7 @@ def test_not_an_mbox(tmp_path: Path, data: bytes) -> None:
     with pytest.raises(NotMail) as refused:
         open_source(path)
 
-    assert f"{path} is not an mbox file: its first line does not start with 'From '" == refused.value.message
+    assert f"{path} is not an mbox file: its first line does not start with 'From '" == refused.value.detail
     assert "give an mbox file, a Maildir, or a folder with .eml and .ics files" == refused.value.hint
 
 
@@ -335,7 +335,7 @@ def test_unreadable(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
         open_source(path)
 
     assert isinstance(refused.value, Unreadable)
-    assert f"{path} can't be read: permission denied" == refused.value.message
+    assert f"{path} can't be read: permission denied" == refused.value.detail
     assert "give this user the right to read it (chmod u+r, for a folder u+rx)" == refused.value.hint
 
 
@@ -351,7 +351,7 @@ def test_failing_disk(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
     with pytest.raises(Unreadable) as failed:
         list(open_source(path).messages())
 
-    assert f"{path} can't be read: input/output error" == failed.value.message
+    assert f"{path} can't be read: input/output error" == failed.value.detail
     assert failed.value.hint.startswith("check the disk")
 
 

@@ -75,7 +75,7 @@ def test_bad(uri: str) -> None:
     assert caught.value.hint
     assert isinstance(caught.value, ValueError)
     assert isinstance(caught.value, AdministrationError)
-    assert caught.value.message.isprintable()
+    assert caught.value.detail.isprintable()
 
 
 def test_case_hint() -> None:
@@ -91,7 +91,7 @@ def test_long_text() -> None:
     with pytest.raises(BadKeyUri) as caught:
         parse_key_uri("x" * 100_000)
 
-    assert len(caught.value.message) < 200
+    assert len(caught.value.detail) < 200
 
 
 @given(st.text())

@@ -16,16 +16,12 @@ from datetime import datetime
 from enum import StrEnum
 from typing import Protocol, runtime_checkable
 
+from twinlock.errors import TwinlockError
 from twinlock.keys.ports import KeyDescription
 
 
-class AdministrationError(Exception):
+class AdministrationError(TwinlockError):
     """Say what was refused, and in `hint` how to go on; neither holds key material."""
-
-    def __init__(self, message: str, hint: str = "") -> None:
-        super().__init__(message)
-        self.message = message
-        self.hint = hint
 
 
 class BadKeyUri(AdministrationError, ValueError):

@@ -29,7 +29,7 @@ class VaultDirectory:
         try:
             return self._adapter(uri)
         except BadKeyUri as fault:
-            raise Misconfigured(fault.message, uri=uri, raw="bad-uri", classifier=CLASSIFIER) from None
+            raise Misconfigured(fault.detail, uri=uri, raw="bad-uri", classifier=CLASSIFIER) from None
 
     def vault_name(self, uri: str) -> str:
         """Name the vault apart from all others, scheme included, or raise BadKeyUri.
@@ -46,5 +46,5 @@ class VaultDirectory:
         scheme = scheme_of(uri)
         if scheme not in self._adapters:
             known = ", ".join(f"{name}://" for name in sorted(self._adapters))
-            raise BadKeyUri(f"no vault is set up for {shown(uri)}", f"known kinds of key: {known}")
+            raise BadKeyUri(f"no vault is set up for {shown(uri)}", hint=f"known kinds of key: {known}")
         return self._adapters[scheme]

@@ -91,7 +91,7 @@ def classify(fault: Exception, uri: str) -> VaultFailure:
             counts=verdict.counts,
         )
     if isinstance(fault, BadKeyUri):
-        return Misconfigured(fault.message, uri=uri, raw="bad-uri", classifier=CLASSIFIER)
+        return Misconfigured(fault.detail, uri=uri, raw="bad-uri", classifier=CLASSIFIER)
     if isinstance(fault, OSError):
         return Misconfigured("the vault's files can't be used", uri=uri, raw=_errno(fault), classifier=CLASSIFIER)
     # only the type: the text of a foreign error may quote what it was given
@@ -103,18 +103,20 @@ def refusal(fault: Exception, name: str) -> AdministrationError:
     if isinstance(fault, AdministrationError):
         return fault
     if isinstance(fault, OSError):
-        return VaultTrouble(f"{name}: the vault's files can't be used ({_errno(fault)})", "check the folder's owner")
+        return VaultTrouble(
+            f"{name}: the vault's files can't be used ({_errno(fault)})", hint="check the folder's owner"
+        )
     if not isinstance(fault, VaultFault):
         return VaultTrouble(f"{name}: unexpected failure ({type(fault).__name__})")
     message = f"{name}: {fault}"
     if fault.reason in (Reason.UNKNOWN_KEY, Reason.UNKNOWN_VAULT):
-        return NoSuchKey(message, "make a key with: key create local://VAULT/KEY")
+        return NoSuchKey(message, hint="make a key with: twinlock key create local://VAULT/KEY")
     if fault.reason is Reason.DELETED:
-        return WrongKeyState(message, f"bring it back with: key restore {name}")
+        return WrongKeyState(message, hint=f"bring it back with: twinlock key restore {name}")
     if fault.reason is Reason.BUSY:
-        return VaultTrouble(message, "try again in a moment")
+        return VaultTrouble(message, hint="try again in a moment")
     if fault.reason is Reason.DAMAGED:
-        return VaultTrouble(message, "bring the file back from a backup")
+        return VaultTrouble(message, hint="bring the file back from a backup")
     return WrongKeyState(message)
 
 

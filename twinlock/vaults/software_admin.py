@@ -102,7 +102,7 @@ class SoftwareAdministration:
 
         def step(named: NamedKeys | None) -> NamedKeys:
             if named is not None and named.current.live:
-                raise KeyExists(f"{uri} exists already", f"choose another name, or: key delete {uri}")
+                raise KeyExists(f"{uri} exists already", hint=f"choose another name, or: twinlock key delete {uri}")
             return name_key(named, str(key), made)
 
         return self._shelf.change(key, step).current.describe(str(key))
@@ -117,7 +117,9 @@ class SoftwareAdministration:
 
 def _restored(key: KeyRecord, uri: str) -> KeyRecord:
     if key.live:
-        raise WrongKeyState(f"{uri}: a live key has this name", f"delete that key first: key delete {uri}")
+        raise WrongKeyState(
+            f"{uri}: a live key has this name", hint=f"delete that key first: twinlock key delete {uri}"
+        )
     if not key.versions:
         raise VaultFault(Reason.DESTROYED)
     return key.but(deleted=None)
@@ -125,4 +127,4 @@ def _restored(key: KeyRecord, uri: str) -> KeyRecord:
 
 def _check_date(expires: datetime | None) -> None:
     if expires is not None and expires.tzinfo is None:
-        raise AdministrationError("the expiry has no time zone", "give it with one, such as 2030-01-01T00:00:00Z")
+        raise AdministrationError("the expiry has no time zone", hint="give it with one, such as 2030-01-01T00:00:00Z")

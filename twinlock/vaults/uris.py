@@ -36,7 +36,7 @@ def scheme_of(uri: str) -> str:
     """Return what stands before `://`; BadKeyUri if that is no scheme."""
     scheme, separator, _ = uri.partition("://")
     if not separator or not _SCHEME.fullmatch(scheme):
-        raise BadKeyUri(f"{shown(uri)} is not a key URI", "a key URI looks like local://VAULT/KEY")
+        raise BadKeyUri(f"{shown(uri)} is not a key URI", hint="a key URI looks like local://VAULT/KEY")
     return scheme
 
 
@@ -44,10 +44,12 @@ def parse_key_uri(uri: str, scheme: str | None = None) -> KeyUri:
     """Split a URI, of one scheme or of any; BadKeyUri if it is not exactly `SCHEME://VAULT/KEY`."""
     found = scheme_of(uri)
     if scheme is not None and found != scheme:
-        raise BadKeyUri(f"{shown(uri)} is not a {scheme} key", f"a key of this vault looks like {scheme}://VAULT/KEY")
+        raise BadKeyUri(
+            f"{shown(uri)} is not a {scheme} key", hint=f"a key of this vault looks like {scheme}://VAULT/KEY"
+        )
     parts = uri[len(found) + 3 :].split("/")
     if len(parts) != 2:
-        raise BadKeyUri(f"{shown(uri)} does not name one key", f"a key URI looks like {found}://VAULT/KEY")
+        raise BadKeyUri(f"{shown(uri)} does not name one key", hint=f"a key URI looks like {found}://VAULT/KEY")
     return KeyUri(found, check_name(parts[0], "vault"), check_name(parts[1], "key"))
 
 
@@ -56,7 +58,7 @@ def check_name(name: str, what: str) -> str:
     if _NAME.fullmatch(name):
         return name
     hint = f"{_RULE}: did you mean {name.lower()}?" if _NAME.fullmatch(name.lower()) else _RULE
-    raise BadKeyUri(f"{shown(name)} is not the name of a {what}", hint)
+    raise BadKeyUri(f"{shown(name)} is not the name of a {what}", hint=hint)
 
 
 def shown(text: str) -> str:

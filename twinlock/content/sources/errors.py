@@ -14,16 +14,13 @@ from collections.abc import Iterator
 from contextlib import contextmanager
 from pathlib import Path
 
+from twinlock.errors import TwinlockError
+
 _AGAIN = "import it again when nothing writes to it: what is in already is skipped"
 
 
-class MailError(ValueError):
+class MailError(TwinlockError, ValueError):
     """Say what is wrong with a path given for mail; `hint` names the fix."""
-
-    def __init__(self, message: str, *, hint: str) -> None:
-        super().__init__(message)
-        self.message = message
-        self.hint = hint
 
 
 class NotMail(MailError):
