@@ -18,6 +18,7 @@ from cli import logs, options
 from cli.failures import FAILED, explain, record
 from cli.home import LOG
 from cli.output import Failure, Result, complain, emit
+from cli.progress import Shows
 from cli.session import open_session
 from cli.settings import Settings, load_settings
 
@@ -28,13 +29,22 @@ INTERRUPTED = 130
 
 @dataclass(slots=True)
 class Flags:
-    """Hold the shared options; `home` and `verbose` may also stand before the noun."""
+    """Hold the shared options; `home` and `verbose` may also stand before the noun.
+
+    `progress` is no option: the demo, which runs commands in its own process, wishes for it.
+    """
 
     home: Path | None = None
     verbose: bool = False
     json: bool = False
     timeout: float = options.DEFAULT_TIMEOUT
     no_wait: bool = False
+    progress: Shows = Shows.NOTHING
+
+    @property
+    def shows(self) -> Shows:
+        """Return what is shown of progress."""
+        return self.progress or (Shows.NOTHING if self.json else Shows.BARS)
 
 
 _EVERYWHERE = {"json": options.Json, "home": options.Home, "verbose": options.Verbose}
@@ -49,7 +59,7 @@ def command(app: typer.Typer, name: str, *, waits: bool = False) -> Callable[[Ac
     def register(action: Action) -> Action:
         def run(settings: Settings, flags: Flags, values: dict[str, Any]) -> Result:
             async def work() -> Result:
-                async with open_session(settings, flags.timeout, not flags.no_wait, not flags.json) as session:
+                async with open_session(settings, flags.timeout, not flags.no_wait, flags.shows) as session:
                     return await action(session, **values)
 
             with asyncio.Runner() as runner:

@@ -8,7 +8,7 @@ from typer.exceptions import TyperException
 from typer.main import get_command
 
 from cli.command import Flags
-from cli.commands import dlq, errors, init, key, mailbox, policy, publish, schema, status, tenant, vault, worker
+from cli.commands import demo, dlq, errors, init, key, mailbox, policy, publish, schema, status, tenant, vault, worker
 from cli.failures import USAGE
 from cli.options import Home, Verbose
 from cli.output import Failure, complain
@@ -28,7 +28,11 @@ for module in (init, tenant, key, vault, policy, mailbox, publish, dlq, worker, 
 
 @app.callback()
 def _shared(context: typer.Context, home: Home = None, verbose: Verbose = False) -> None:
-    context.obj = Flags(home=home, verbose=verbose)
+    flags = context.ensure_object(Flags)
+    flags.home, flags.verbose = home, verbose
+
+
+demo.register(app, lambda arguments, flags: run(arguments, flags))
 
 
 def main(arguments: list[str] | None = None) -> None:
@@ -37,11 +41,11 @@ def main(arguments: list[str] | None = None) -> None:
     sys.exit(run(sys.argv[1:] if arguments is None else arguments))
 
 
-def run(arguments: list[str]) -> int:
+def run(arguments: list[str], flags: Flags | None = None) -> int:
     """Run one command and return its exit code."""
     program = get_command(app)
     try:
-        code = program.main(args=arguments or ["--help"], prog_name="twinlock", standalone_mode=False)
+        code = program.main(args=arguments or ["--help"], prog_name="twinlock", standalone_mode=False, obj=flags)
     except TyperException as refused:
         complain(_usage(refused))
         return USAGE

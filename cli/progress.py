@@ -1,6 +1,7 @@
-"""Progress bars on a terminal, with rate and time left; elsewhere nothing is shown."""
+"""Progress bars on a terminal, with rate and time left; elsewhere nothing, or lines where they were wished for."""
 
 import sys
+from enum import StrEnum
 from types import TracebackType
 from typing import Protocol, Self
 
@@ -22,6 +23,16 @@ from sqlalchemy import func, select
 
 from twinlock.store.tables.work import jobs
 from twinlock.store.unit import Reader
+
+_QUARTERS = 4
+
+
+class Shows(StrEnum):
+    """What a command shows of its progress; nothing is false."""
+
+    NOTHING = ""
+    BARS = "bars"
+    LINES = "lines"  # bars on a terminal, short plain lines elsewhere: for the demo, which others watch in a log
 
 
 class Watch(Protocol):
@@ -72,12 +83,10 @@ def _shown(*columns: ProgressColumn) -> Progress:
     )
 
 
-class ItemsBar:
-    """Show how many items of a correlation's jobs are re-encrypted."""
+class _Items:
+    """Count how many items of a correlation's jobs are re-encrypted."""
 
-    def __init__(self, title: str) -> None:
-        self._bar = _shown(MofNCompleteColumn(), _Rate())
-        self._task = self._bar.add_task(title, total=None)
+    def __init__(self) -> None:
         self._most = 0
         self._left = 0
 
@@ -86,7 +95,7 @@ class ItemsBar:
         """Return how many items are done, of how many."""
         return self._most - self._left, self._most
 
-    async def update(self, reader: Reader, correlation: str) -> None:
+    async def count(self, reader: Reader, correlation: str) -> tuple[int, int]:
         """Count what is left; the most that ever was left is the whole."""
         left = await reader.scalar(
             select(func.sum(jobs.c.total - jobs.c.done)).where(
@@ -95,8 +104,40 @@ class ItemsBar:
         )
         self._left = int(left or 0)
         self._most = max(self._most, self._left)
-        if self._most:
-            self._bar.update(self._task, total=self._most, completed=self._most - self._left)
+        return self.counted
+
+
+class ItemsLines(_Items, NoBar):
+    """Show the items as plain lines, one a quarter."""
+
+    def __init__(self, title: str) -> None:
+        super().__init__()
+        self._title = title
+        self._shown = 0
+
+    async def update(self, reader: Reader, correlation: str) -> None:
+        """Show a line when another quarter is done."""
+        done, whole = await self.count(reader, correlation)
+        quarter = _QUARTERS * done // whole if whole else 0
+        if quarter > self._shown:
+            self._shown = quarter
+            sys.stderr.write(f"{self._title}: {done} of {whole}\n")
+            sys.stderr.flush()
+
+
+class ItemsBar(_Items):
+    """Show the items as a bar."""
+
+    def __init__(self, title: str) -> None:
+        super().__init__()
+        self._bar = _shown(MofNCompleteColumn(), _Rate())
+        self._task = self._bar.add_task(title, total=None)
+
+    async def update(self, reader: Reader, correlation: str) -> None:
+        """Move the bar."""
+        done, whole = await self.count(reader, correlation)
+        if whole:
+            self._bar.update(self._task, total=whole, completed=done)
 
     def __enter__(self) -> Self:
         self._bar.start()
@@ -136,11 +177,13 @@ class NoBytes(NoBar):
         """Show nothing."""
 
 
-def items_bar(title: str, shows: bool) -> Watch:
-    """Return a bar of items on a terminal, and nothing elsewhere."""
-    return ItemsBar(title) if shows and sys.stderr.isatty() else NoBar()
+def items_bar(title: str, shows: Shows) -> Watch:
+    """Return a bar of items on a terminal; elsewhere lines where they are wished for, or nothing."""
+    if shows and sys.stderr.isatty():
+        return ItemsBar(title)
+    return ItemsLines(title) if shows is Shows.LINES else NoBar()
 
 
-def bytes_bar(title: str, total: int | None, shows: bool) -> BytesBar | NoBytes:
+def bytes_bar(title: str, total: int | None, shows: Shows) -> BytesBar | NoBytes:
     """Return a bar of bytes on a terminal, and nothing elsewhere."""
     return BytesBar(title, total) if shows and sys.stderr.isatty() else NoBytes()

@@ -10,7 +10,7 @@ from contextlib import asynccontextmanager, suppress
 from dataclasses import dataclass, field
 
 from cli.failures import TimedOut
-from cli.progress import NoBar, Watch
+from cli.progress import NoBar, Shows, Watch
 from cli.settings import Settings
 from cli.wiring import Parts, open_parts
 from events.answers import Answer, read_answer
@@ -40,7 +40,7 @@ class Session:
     parts: Parts
     timeout: float
     wait: bool = True
-    shows: bool = False
+    shows: Shows = Shows.NOTHING
     correlation: str = field(default_factory=new_id)
     started: float = field(default_factory=lambda: asyncio.get_running_loop().time())
 
@@ -87,7 +87,7 @@ class Session:
 
 
 @asynccontextmanager
-async def open_session(settings: Settings, timeout: float, wait: bool, shows: bool) -> AsyncIterator[Session]:
+async def open_session(settings: Settings, timeout: float, wait: bool, shows: Shows) -> AsyncIterator[Session]:
     """Open a home for one command, and leave nothing that it set off unhandled, also where it fails."""
     async with open_parts(settings) as parts:
         session = Session(parts, timeout, wait, shows)

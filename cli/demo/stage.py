@@ -1,0 +1,133 @@
+"""Where the story is told: it types commands, prints what they prove, and keeps the table of the end.
+
+What people read goes to standard output; progress and complaints go to standard error, as with every command.
+"""
+
+import contextlib
+import io
+import json
+import os
+import shlex
+import sys
+import time
+from collections.abc import Callable, Iterator
+from dataclasses import dataclass, field
+from pathlib import Path
+from typing import Any
+
+from rich.console import Console
+
+from cli.command import INTERRUPTED, Flags
+from cli.output import Result, Table, emit
+from cli.progress import Shows
+from cli.settings import PREFIX
+
+Twinlock = Callable[[list[str], Flags], int]
+
+COLUMNS = ("step", "shown", "result", "seconds")
+
+
+class Stopped(Exception):
+    """Say that a command did not do what the story needs to go on."""
+
+
+@dataclass(slots=True)
+class Step:
+    """Hold one line of the table; it holds while nothing speaks against it."""
+
+    title: str
+    shown: str = "-"
+    faults: list[str] = field(default_factory=list)
+    seconds: float = 0.0
+
+
+class Stage:
+    """Run commands in a folder, with a home in it, as a person would."""
+
+    def __init__(self, folder: Path, twinlock: Twinlock) -> None:
+        self.folder = folder
+        self.home = folder / "home"
+        self.steps: list[Step] = []
+        self._twinlock = twinlock
+        self._console = Console(file=sys.stdout, highlight=False)
+
+    @contextlib.contextmanager
+    def set(self) -> Iterator[None]:
+        """Work in the folder, and let no setting of the person's own lead to another home or database."""
+        own = {name: value for name, value in os.environ.items() if name.startswith(PREFIX)}
+        try:
+            for name in own:
+                del os.environ[name]
+            os.environ[f"{PREFIX}HOME"] = str(self.home)
+            with contextlib.chdir(self.folder):
+                yield
+        finally:
+            os.environ.pop(f"{PREFIX}HOME", None)
+            os.environ.update(own)
+
+    @contextlib.contextmanager
+    def step(self, title: str) -> Iterator[Step]:
+        """Tell one step, and note how it went; one that stops the story is noted too."""
+        self.steps.append(step := Step(title))
+        self._print(f"\n{len(self.steps)}  {title}", "bold")
+        began = time.monotonic()
+        try:
+            yield step
+        except Stopped as stopped:
+            step.faults.append(str(stopped))
+            raise
+        finally:
+            step.seconds = time.monotonic() - began
+
+    def twinlock(self, line: str) -> Any:
+        """Type a command that has to succeed; return its document."""
+        self._print(f"   $ twinlock {line}", "cyan")
+        code, out = self._run(line)
+        if code != 0:
+            raise Stopped(f"`twinlock {line}` ended with exit code {code}")
+        return json.loads(out)
+
+    def refused(self, line: str) -> str:
+        """Type a command that has to be refused; return what it says, or nothing where it succeeds."""
+        self._print(f"   $ twinlock {line}", "cyan")
+        with contextlib.redirect_stderr(io.StringIO()) as err:
+            code, _ = self._run(line)
+        said = err.getvalue().splitlines()
+        for each in [*said, f"[exit code {code}]"]:
+            self._print(f"   {each}")
+        return said[0] if code == 1 and said else ""
+
+    def tell(self, text: str) -> None:
+        """Say something about the whole."""
+        self._print(text)
+
+    def say(self, text: str) -> None:
+        """Explain a step in a line."""
+        self._print(f"   {text}")
+
+    def prove(self, promise: str, fault: str = "") -> None:
+        """Say that a promise held, or what speaks against it; the story goes on, and fails at its end."""
+        if fault:
+            self.steps[-1].faults.append(fault)
+            self._print(f"   FAILED: {promise}: {fault}", "bold red")
+        else:
+            self._print(f"   ok: {promise}", "green")
+
+    def table(self) -> None:
+        """Print what was shown."""
+        rows = [
+            (step.title, step.shown, "FAILED" if step.faults else "ok", round(step.seconds, 1)) for step in self.steps
+        ]
+        sys.stdout.write("\n")
+        emit(Result({}, [Table(COLUMNS, rows)]), as_json=False)
+
+    def _run(self, line: str) -> tuple[int, str]:
+        with contextlib.redirect_stdout(io.StringIO()) as out:
+            code = self._twinlock([*shlex.split(line), "--json"], Flags(progress=Shows.LINES))
+        if code == INTERRUPTED:
+            raise KeyboardInterrupt
+        return code, out.getvalue()
+
+    def _print(self, text: str, style: str = "") -> None:
+        self._console.print(text, style=style or None, markup=False, soft_wrap=True)
+        sys.stdout.flush()

@@ -1,0 +1,232 @@
+"""The story, step by step. A step that ends returns what it showed, for the table."""
+
+import tempfile
+from collections import Counter
+from collections.abc import Callable, Iterator
+from contextlib import contextmanager
+from pathlib import Path
+from shlex import quote
+from typing import Any
+
+from cli.command import INTERRUPTED
+from cli.demo import mail as sources
+from cli.demo import proof
+from cli.demo.mail import ARCHIVE, CALENDAR, COPIES, INBOX, LARGE, TEAM, Mail
+from cli.demo.stage import Stage, Stopped, Twinlock
+from cli.failures import FAILED, explain
+from cli.home import LOG
+from cli.output import Failure, complain
+from twinlock.errors import TwinlockError
+
+TENANT = "contoso"
+POLICY = f"{TENANT}/mail"
+KEYS = ("local://vault-1/mail", "local://vault-2/mail")
+ANN, BEN, DESK = (f"{name}@{TENANT}.example" for name in ("ann", "ben", "desk"))
+MAILBOXES = {ANN: (INBOX, ARCHIVE), BEN: (CALENDAR,), DESK: (TEAM, LARGE)}
+
+
+def run(keep: Path | None, twinlock: Twinlock, copies: int = COPIES) -> int:
+    """Tell the story in a temporary home, or in the folder to keep; return the exit code."""
+    try:
+        with _folder(keep) as folder:
+            stage = Stage(folder, twinlock)
+            with stage.set():
+                return _tell(stage, copies, keep is not None)
+    except KeyboardInterrupt:
+        complain(Failure("interrupted"))
+        return INTERRUPTED
+    except Exception as error:  # noqa: BLE001  # the last line of defence: no traceback reaches a person
+        failure = explain(error, f"{LOG} (it is there after a run with --keep DIR)")
+        complain(failure)
+        return failure.code
+
+
+@contextmanager
+def _folder(keep: Path | None) -> Iterator[Path]:
+    if keep is None:
+        with tempfile.TemporaryDirectory(prefix="twinlock-demo-") as folder:
+            yield Path(folder)
+        return
+    keep.mkdir(parents=True, exist_ok=True)
+    if any(keep.iterdir()):
+        raise TwinlockError(f"{keep} is not empty", hint="give a path where nothing is yet, or an empty folder")
+    yield keep.absolute()
+
+
+def _tell(stage: Stage, copies: int, kept: bool) -> int:
+    stage.tell("Two keys of a customer take over three mailboxes, and give them back.")
+    stage.tell("What follows a $ is what a person would type. The folder of it all:")
+    stage.tell(f"{stage.folder}{'' if kept else ' (removed at the end)'}")
+    mail = sources.make(stage.folder, copies)
+    stopped = False
+    try:
+        for title, scene in SCENES:
+            with stage.step(title) as step:
+                step.shown = scene(stage, mail)
+    except Stopped:
+        stopped = True
+    stage.table()
+    return _end(stage, stopped, kept)
+
+
+def _end(stage: Stage, stopped: bool, kept: bool) -> int:
+    failed = [f"{step.title}: {fault}" for step in stage.steps for fault in step.faults]
+    if failed:
+        hint = "" if kept else "run it with --keep DIR, and look at what is there"
+        complain(Failure(f"the demo {'stopped' if stopped else 'failed'}: {'; '.join(failed)}", hint))
+        return FAILED
+    seconds = sum(step.seconds for step in stage.steps)
+    stage.tell(f"Every proof held, in {seconds:.0f} seconds.")
+    if kept:
+        folder, home = quote(str(stage.folder)), quote(str(stage.home))
+        stage.tell(f"Look around: cd {folder} && export TWINLOCK_HOME={home} && twinlock status")
+    return 0
+
+
+def _set_up(stage: Stage, mail: Mail) -> str:
+    stage.say("A customer makes one key in each of two vaults; a policy joins them.")
+    stage.twinlock("init")
+    stage.twinlock(f"tenant add {TENANT}")
+    for uri in KEYS:
+        stage.twinlock(f"key create {uri}")
+    made = stage.twinlock(
+        f"policy create --tenant {TENANT} --name mail --workload mailbox --key {KEYS[0]} --key {KEYS[1]}"
+    )
+    wrong = [key["uri"] for key in made["keys"] if key["status"] != "ok"]
+    stage.prove("both keys were tried live before anything was stored", ", ".join(wrong))
+    return "a tenant, a key in each of two vaults, a policy"
+
+
+def _protect_first(stage: Stage, mail: Mail) -> str:
+    stage.say("A mailbox is put under the policy while it is empty; then its mail arrives.")
+    stage.twinlock(f"mailbox add {DESK} --tenant {TENANT} --kind shared")
+    stage.twinlock(f"policy assign {POLICY} --mailbox {DESK}")
+    count = _import(stage, DESK)
+    box = stage.twinlock(f"mailbox show {DESK}")
+    waiting = len(stage.twinlock("status")["work"])
+    fault = proof.unprotected([box], _policy(stage)["id"], count)
+    stage.prove(f"{count} items, one of them with 5 MB, were encrypted as they arrived", fault)
+    stage.prove("nothing is left to re-encrypt", f"{waiting} jobs wait" if waiting else "")
+    return f"{count} items encrypted on arrival"
+
+
+def _take_over(stage: Stage, mail: Mail) -> str:
+    stage.say("Two mailboxes hold mail already, under the provider's own keys. The policy takes them over:")
+    stage.say("every item is re-encrypted in the background, and the command waits for it.")
+    for address in (ANN, BEN):
+        stage.twinlock(f"mailbox add {address} --tenant {TENANT}")
+    count = sum(_import(stage, address) for address in (ANN, BEN))
+    stage.twinlock(f"policy assign {POLICY} --mailbox {ANN} --mailbox {BEN}")
+    boxes = [stage.twinlock(f"mailbox show {address}") for address in (ANN, BEN)]
+    stage.prove(f"all {count} items were re-encrypted", proof.unprotected(boxes, _policy(stage)["id"], count))
+    return f"{count} items re-encrypted"
+
+
+def _check_encrypted(stage: Stage, mail: Mail) -> str:
+    count = proof.digests(mail.items(*_sources())).total()
+    boxes = stage.twinlock(f"mailbox list --tenant {TENANT}")
+    policy = _policy(stage)
+    fault = proof.unprotected(boxes, policy["id"], count)
+    stage.prove(f"every one of {count} items is under the customer's keys", fault)
+    under = policy["objects_by_key_version"]
+    stage.prove("the policy counts the same", "" if under == {"1": count} else f"it counts {under}")
+    return f"{count} of {count} items under the customer's keys"
+
+
+def _compare(stage: Stage, mail: Mail) -> str:
+    count = _export(stage, mail, "out", *MAILBOXES)
+    return f"{count} items out, the same as went in"
+
+
+def _search(stage: Stage, mail: Mail) -> str:
+    stage.say("Pieces of the mail, and a random word in one message, are looked for in every file of the home.")
+    wanted = proof.pieces(mail.items(*_sources())) | {mail.canary.encode()}
+    stored = list(proof.paths(stage.home))
+    stage.prove(
+        f"none of {len(wanted)} pieces is in the {len(stored)} files of the home", proof.readable(wanted, stored)
+    )
+    exported = proof.files(stage.folder / "out")
+    stage.prove("all of them are in what was exported, so they can be found", proof.overlooked(wanted, exported))
+    return "nothing readable in database, objects and logs"
+
+
+def _rotate(stage: Stage, mail: Mail) -> str:
+    stage.say("The customer adds a new version to its keys; a refresh brings the policy onto it.")
+    before = _versions(stage.twinlock(f"policy show {POLICY}"))
+    for uri in KEYS:
+        stage.twinlock(f"key rotate {uri}")
+    after = _versions(stage.twinlock(f"policy refresh {POLICY}"))
+    stage.say(f"versions in use before: {' and '.join(before)}; after: {' and '.join(after)}")
+    moved = before == ["1", "1"] and after == ["2", "2"]
+    stage.prove("the policy uses the new versions alone: the old ones may go", "" if moved else "an old one is in use")
+    _export(stage, mail, "rotated", DESK)
+    return f"from versions {' and '.join(before)} to {' and '.join(after)}"
+
+
+def _revoke(stage: Stage, mail: Mail) -> str:
+    stage.say("The customer disables both keys: nobody reads any more, until a key is back.")
+    for uri in KEYS:
+        stage.twinlock(f"key disable {uri}")
+    said = stage.refused(f"mailbox export {BEN} refused/ben")
+    stage.prove("a person's read is refused", "" if "denied" in said else "it was not refused")
+    stage.prove("it left nothing behind", "a file was written" if any(proof.paths(stage.folder / "refused")) else "")
+    for uri in KEYS:
+        stage.twinlock(f"key enable {uri}")
+    _export(stage, mail, "healed", BEN)
+    return "refused while the keys are disabled, then served again"
+
+
+def _revert(stage: Stage, mail: Mail) -> str:
+    stage.say("The customer leaves: everything goes back under the provider's own keys.")
+    stage.twinlock(f"policy assign service --all-mailboxes --tenant {TENANT}")
+    boxes = stage.twinlock(f"mailbox list --tenant {TENANT}")
+    left = sum(_policy(stage)["objects_by_key_version"].values())
+    fault = proof.unreverted(boxes) or (f"{left} items are left under it" if left else "")
+    stage.prove("no item is under the customer's policy any more", fault)
+    count = _export(stage, mail, "reverted", *MAILBOXES)
+    return f"{count} items under the provider's keys, unchanged"
+
+
+Scene = Callable[[Stage, Mail], str]
+
+SCENES: tuple[tuple[str, Scene], ...] = (
+    ("set up", _set_up),
+    ("protect before mail arrives", _protect_first),
+    ("take over existing mail", _take_over),
+    ("every item encrypted", _check_encrypted),
+    ("export equals import", _compare),
+    ("no plaintext on disk", _search),
+    ("rotate the keys", _rotate),
+    ("revoke, and heal", _revoke),
+    ("revert", _revert),
+)
+
+
+def _sources() -> list[Path]:
+    return [source for each in MAILBOXES.values() for source in each]
+
+
+def _import(stage: Stage, address: str) -> int:
+    return sum(int(stage.twinlock(f"mailbox import {address} {path}")["imported"]) for path in MAILBOXES[address])
+
+
+def _export(stage: Stage, mail: Mail, folder: str, *addresses: str) -> int:
+    """Export mailboxes and compare every item with what went in."""
+    came: Counter[str] = Counter()
+    went: Counter[str] = Counter()
+    for address in addresses:
+        path = f"{folder}/{address.partition('@')[0]}"
+        stage.twinlock(f"mailbox export {address} {path}")
+        came += proof.digests(proof.files(stage.folder / path))
+        went += proof.digests(mail.items(*MAILBOXES[address]))
+    stage.prove(f"all {went.total()} items came out byte for byte", proof.differs(went, came))
+    return came.total()
+
+
+def _policy(stage: Stage) -> dict[str, Any]:
+    document: dict[str, Any] = stage.twinlock(f"policy show {POLICY}")
+    return document
+
+
+def _versions(policy: dict[str, Any]) -> list[str]:
+    return [key["version"] for key in policy["keys"]]
