@@ -206,7 +206,7 @@ def test_folder_refused(tmp_path: Path, form: Format, target: str, message: str)
     with pytest.raises(TargetRefused) as refused:
         open_writer(tmp_path / target, form)
 
-    assert f"{tmp_path / target} {message}" == refused.value.message
+    assert f"{tmp_path / target} {message}" == refused.value.detail
     assert "give a path where nothing is yet, or an empty folder" == refused.value.hint
 
 
@@ -220,7 +220,7 @@ def test_mbox_refused(tmp_path: Path, target: str) -> None:
     with pytest.raises(TargetRefused) as refused:
         open_writer(tmp_path / target, "mbox")
 
-    assert f"{tmp_path / target} exists" == refused.value.message
+    assert f"{tmp_path / target} exists" == refused.value.detail
     assert "give the path of a file that does not exist yet" == refused.value.hint
 
 
@@ -307,8 +307,8 @@ def test_full_disk(tmp_path: Path, form: Format, size: int) -> None:
     with disk_of(4_000), pytest.raises(TargetFailed) as failed:
         export(tmp_path / "out", form, [b"x" * size])
 
-    assert failed.value.message.startswith(str(tmp_path / "out"))
-    assert failed.value.message.endswith("can't be written: file too large")
+    assert failed.value.detail.startswith(str(tmp_path / "out"))
+    assert failed.value.detail.endswith("can't be written: file too large")
     assert failed.value.hint.startswith("check the disk")
     assert [] == [path for path in tmp_path.rglob("*") if path.is_file()]
 
@@ -367,7 +367,7 @@ def test_left_over(tmp_path: Path) -> None:
     with pytest.raises(TargetFailed) as failed:
         export(tmp_path / "out.mbox", "mbox", [])
 
-    assert f"{tmp_path / '.out.mbox.partial'} can't be written: file exists" == failed.value.message
+    assert f"{tmp_path / '.out.mbox.partial'} can't be written: file exists" == failed.value.detail
     assert failed.value.hint.endswith("remove it")
 
 
@@ -382,5 +382,14 @@ def test_no_right_to_write(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> N
     with pytest.raises(TargetFailed) as failed:
         export(tmp_path / "out", "files", [])
 
-    assert f"{tmp_path / 'out'} can't be written: permission denied" == failed.value.message
+    assert f"{tmp_path / 'out'} can't be written: permission denied" == failed.value.detail
     assert "export to a folder in which this user may write" == failed.value.hint
+
+
+@pytest.mark.parametrize("form", FORMATS)
+def test_nothing_left_of_a_refused_export(tmp_path: Path, form: Format) -> None:
+    """An export that fails before its first item leaves nothing, not even the folders that it made."""
+    with pytest.raises(RuntimeError), open_writer(tmp_path / "new" / "out", form):
+        raise RuntimeError
+
+    assert [] == list(tmp_path.iterdir())

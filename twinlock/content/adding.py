@@ -13,6 +13,7 @@ from twinlock.content.objects import Objects, claim_intents
 from twinlock.content.plain import Plain
 from twinlock.content.sealing import Sealed, in_thread, write_stream
 from twinlock.content.settings import ContentSettings
+from twinlock.custody.errors import GenerationGone
 from twinlock.custody.port import Asker
 from twinlock.errors import NotFound, TwinlockError
 from twinlock.keys.context import ItemContext
@@ -56,7 +57,7 @@ class Adder:
         for _ in range(_TRIES):
             try:
                 return await self._try_to_add(container_id, drafts, asker)
-            except StaleRead:
+            except (StaleRead, GenerationGone):
                 continue
         raise TwinlockError("the container's keys keep changing", hint="run the command again")
 

@@ -27,6 +27,7 @@ from twinlock.store.unit import Cause, StaleRead, Store
 
 ASK_AGAIN_SECONDS = 60.0
 _PAGE = 500
+_MOVED_ON = (ObjectGone, StaleRead, GenerationGone)
 
 
 class Items:
@@ -82,7 +83,7 @@ class Items:
         chunks = self._chunks(mailbox, item, asker)
         try:
             first = await anext(chunks, None)
-        except (ObjectGone, StaleRead, GenerationGone):
+        except _MOVED_ON:
             chunks = self._chunks(mailbox, await self._find(mailbox, item.id), asker)
             first = await anext(chunks, None)
         if first is not None:
@@ -108,7 +109,11 @@ class Items:
     async def _ask_again(self, mailbox: Container, item_id: str, asker: Asker) -> None:
         # The item may have moved to a newer key meanwhile: whether this reader may still read is asked of that one.
         now = await self._find(mailbox, item_id)
-        await self._keyring.open(mailbox.ref(now.generation), asker)
+        try:
+            await self._keyring.open(mailbox.ref(now.generation), asker)
+        except GenerationGone:
+            now = await self._find(mailbox, item_id)
+            await self._keyring.open(mailbox.ref(now.generation), asker)
 
     async def _body(self, mailbox: Container, item: Stored) -> bytes:
         async with self._store.read() as reader:

@@ -9,7 +9,7 @@ from pathlib import Path
 
 import obstore
 from obstore.store import LocalStore, ObjectStore
-from sqlalchemy import delete, insert
+from sqlalchemy import delete, insert, select
 
 from twinlock.content.settings import MIB, ContentSettings
 from twinlock.crashpoints import CrashPoint, reach
@@ -47,11 +47,19 @@ class Objects:
         return names
 
     async def write(self, name: str, content: bytes | AsyncIterator[bytes]) -> None:
-        """Write an announced object; it is durable when this returns."""
+        """Write an announced object; it is durable when this returns. `StaleRead` where its intent has expired."""
         await obstore.put_async(self._backend, name, content, chunk_size=_PART_BYTES, max_concurrency=_PARTS)
         if self._folder is not None:
             await asyncio.to_thread(_make_durable, self._folder / name)
         reach(CrashPoint.AFTER_OBJECT_WRITE)
+        if not await self._is_announced(name):
+            # Swept while it was written: nothing would ever name it again. An intent that goes later takes it along.
+            await self.delete(name)
+            raise StaleRead
+
+    async def _is_announced(self, name: str) -> bool:
+        async with self._store.read() as reader:
+            return await reader.row(select(object_intents.c.name).where(object_intents.c.name == name)) is not None
 
     async def read(self, name: str) -> AsyncIterator[bytes]:
         """Yield an object's bytes in chunks, or raise `ObjectGone` at the first."""

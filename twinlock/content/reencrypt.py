@@ -5,8 +5,7 @@ which still are what `plan` read. An item deleted meanwhile is left out; one add
 An item that does not decrypt stays where it is, is named, and stops nobody else.
 """
 
-import asyncio
-from collections.abc import Mapping, Sequence
+from collections.abc import Sequence
 from dataclasses import dataclass, field
 from typing import Any
 
@@ -16,13 +15,13 @@ from sqlalchemy.engine import Row
 from twinlock.content import containers, generations
 from twinlock.content.containers import Container
 from twinlock.content.keyring import Keyring
-from twinlock.content.objects import ObjectGone, Objects, claim_intents, supersede
-from twinlock.content.sealing import Sealed, Stored, read_stream, read_whole, write_stream
+from twinlock.content.moving import Mover
+from twinlock.content.objects import Objects, claim_intents, supersede
+from twinlock.content.sealing import Sealed, Stored
 from twinlock.content.settings import ContentSettings
+from twinlock.custody.errors import GenerationGone
 from twinlock.custody.port import Asker
-from twinlock.keys.context import ItemContext
-from twinlock.keys.errors import DecryptionError
-from twinlock.keys.items import ItemCipher, ItemFormat
+from twinlock.keys.items import ItemCipher
 from twinlock.store.tables.content import container_keys, items
 from twinlock.store.unit import StaleRead, Store, Unit
 
@@ -70,14 +69,9 @@ class Reencrypter:
                 return None
             rows = await reader.rows(self._next(seen, cursor))
             chosen = self._bounded([Stored.of(row) for row in rows])
-            bodies = await reader.rows(_bodies(seen, chosen))
-        ciphers = await self._ciphers(seen, chosen, asker)
-        inline = {row.id: row.body for row in bodies}
-        moved = await asyncio.to_thread(_move_inline, seen, chosen, inline, ciphers)
-        moved += await self._move_objects(seen, [row for row in chosen if row.object_name], ciphers, asker)
-        whole = {row.id for row, _ in moved}
-        damaged = tuple(row.id for row in chosen if row.id not in whole)
-        return Step(seen, tuple(moved), damaged, chosen[-1].id if chosen else None)
+        mover = Mover(self._store, self._objects, seen, await self._ciphers(seen, chosen, asker))
+        moved = await mover.move(chosen, asker.cause)
+        return Step(seen, tuple(moved.pairs), tuple(sorted(moved.damaged)), chosen[-1].id if chosen else None)
 
     def _next(self, seen: Container, cursor: str) -> Any:
         return (
@@ -99,34 +93,10 @@ class Reencrypter:
 
     async def _ciphers(self, seen: Container, chosen: Sequence[Stored], asker: Asker) -> dict[int, ItemCipher]:
         wanted = {row.generation for row in chosen} | {seen.newest.number}
-        return {number: await self._keyring.open(seen.ref(number), asker) for number in sorted(wanted)}
-
-    async def _move_objects(
-        self, seen: Container, rows: Sequence[Stored], ciphers: Mapping[int, ItemCipher], asker: Asker
-    ) -> list[tuple[Stored, Sealed]]:
-        names = await self._objects.announce(seen.id, len(rows), asker.cause)
-        moved = []
-        for row, name in zip(rows, names, strict=True):
-            try:
-                moved.append((row, await self._move_object(seen, row, name, ciphers)))
-            except ObjectGone:
-                raise StaleRead from None
-            except DecryptionError:
-                continue
-        return moved
-
-    async def _move_object(self, seen: Container, row: Stored, name: str, ciphers: Mapping[int, ItemCipher]) -> Sealed:
-        source = row.object_name or ""
-        old, new = ciphers[row.generation], ciphers[seen.newest.number]
-        was, will = _contexts(seen, row)
-        mac = new.mac()
-        if row.format is ItemFormat.STREAM:
-            await write_stream(self._objects, name, new, will, read_stream(self._objects, source, old, was), mac)
-        else:
-            plaintext = old.decrypt(await read_whole(self._objects, source), was)
-            mac.update(plaintext)
-            await self._objects.write(name, new.encrypt(plaintext, will))
-        return Sealed(will, row.kind, row.size, row.format, mac.digest(), object_name=name)
+        try:
+            return {number: await self._keyring.open(seen.ref(number), asker) for number in sorted(wanted)}
+        except GenerationGone:
+            raise StaleRead from None
 
     async def apply(self, unit: Unit, step: Step) -> Applied:
         """Commit a step inside the caller's unit, or raise `StaleRead` where the container's keys moved on."""
@@ -171,44 +141,16 @@ def _row(locked: Container, row: Stored, sealed: Sealed) -> dict[str, Any]:
     }
 
 
-def _bodies(seen: Container, chosen: Sequence[Stored]) -> Any:
-    inline = [row.id for row in chosen if row.object_name is None]
-    return select(items.c.id, items.c.body).where(items.c.container_id == seen.id, items.c.id.in_(inline))
-
-
-def _contexts(seen: Container, row: Stored) -> tuple[ItemContext, ItemContext]:
-    """Return where an item is and where it goes."""
-    was = ItemContext(seen.tenant_id, seen.id, row.generation, row.id, row.version)
-    return was, ItemContext(seen.tenant_id, seen.id, seen.newest.number, row.id, row.version + 1)
-
-
-def _move_inline(
-    seen: Container, rows: Sequence[Stored], bodies: Mapping[str, bytes], ciphers: Mapping[int, ItemCipher]
-) -> list[tuple[Stored, Sealed]]:
-    new = ciphers[seen.newest.number]
-    moved = []
-    for row in rows:
-        if row.object_name is not None:
-            continue
-        was, will = _contexts(seen, row)
-        try:
-            plaintext = ciphers[row.generation].decrypt(bodies[row.id], was)
-        except DecryptionError:
-            continue
-        sealed = Sealed(
-            will, row.kind, row.size, row.format, new.import_mac(plaintext), body=new.encrypt(plaintext, will)
-        )
-        moved.append((row, sealed))
-    return moved
-
-
 async def _still_as_read(
     unit: Unit, locked: Container, moved: Sequence[tuple[Stored, Sealed]]
 ) -> list[tuple[Stored, Sealed]]:
     """Leave out what was deleted meanwhile: a step updates only rows that still exist at the version it read."""
+    ids = [row.id for row, _ in moved]
     rows = await unit.rows(
         select(items.c.id, items.c.version).where(
-            items.c.container_id == locked.id, items.c.id.in_([row.id for row, _ in moved])
+            items.c.container_id == locked.id,
+            items.c.id.between(min(ids, default=""), max(ids, default="")),
+            items.c.generation != locked.newest.number,
         )
     )
     present: set[Row[Any] | tuple[str, int]] = {(row.id, row.version) for row in rows}

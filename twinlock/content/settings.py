@@ -20,4 +20,3 @@ class ContentSettings:
     intent_seconds: float = 6 * 3600.0
     objects_keep: float = 14 * 86400.0
     sweep_batch: int = 500
-    key_deadline: float = 10.0

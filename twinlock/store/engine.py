@@ -41,7 +41,7 @@ def _parse(url: str) -> URL:
 
 def _postgresql(url: URL) -> AsyncEngine:
     try:
-        return create_async_engine(url, pool_pre_ping=True)
+        return create_async_engine(url, pool_pre_ping=True, hide_parameters=True)
     except ModuleNotFoundError as missing:
         raise UnsupportedDatabase("the PostgreSQL driver is missing", hint=f"install {missing.name}") from None
 
@@ -51,7 +51,7 @@ def _sqlite(url: URL) -> AsyncEngine:
     if path == ":memory:" or path.startswith("file:") or url.host or url.username:
         # Every connection to memory would see a database of its own, and write-ahead logging needs a file.
         raise UnsupportedDatabase("SQLite needs the path of a file", hint=_SUPPORTED)
-    engine = create_async_engine(url, async_creator=connector(path, BUSY_SECONDS))
+    engine = create_async_engine(url, async_creator=connector(path, BUSY_SECONDS), hide_parameters=True)
     event.listen(engine.sync_engine, "connect", _prepare_sqlite)
     event.listen(engine.sync_engine, "begin", _begin_sqlite)
     return engine

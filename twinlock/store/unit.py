@@ -124,8 +124,8 @@ class Store:
     @asynccontextmanager
     async def read(self) -> AsyncIterator[Reader]:
         """Open a read-only view; it never waits for a writer."""
-        async with self.engine.connect() as connection, connection.begin():
-            yield Reader(connection)
+        async with self.engine.connect() as connection:
+            yield Reader(connection)  # begun by its first statement, and ended with the connection's return
 
     @asynccontextmanager
     async def begin(self, cause: Cause) -> AsyncIterator[Unit]:

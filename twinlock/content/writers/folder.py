@@ -11,6 +11,7 @@ from twinlock.content.writers.target import (
     make_private_folder,
     require_empty_folder,
     require_safe_id,
+    take_back,
     whole_file_at,
 )
 
@@ -21,14 +22,17 @@ class FolderWriter:
     def __init__(self, path: Path) -> None:
         require_empty_folder(path)
         self._path = path
+        self._made: list[Path] = []
 
     def __enter__(self) -> Self:
         """Make the folder."""
-        make_private_folder(self._path)
+        self._made = make_private_folder(self._path)
         return self
 
     def __exit__(self, kind: type[BaseException] | None, error: BaseException | None, at: TracebackType | None) -> None:
-        """Leave the items that are complete."""
+        """Leave the items that are complete, and after an exception without any no folder either."""
+        if kind is not None:
+            take_back(self._made)
 
     def item(self, item_id: str, kind: Kind) -> AbstractContextManager[ItemSink]:
         """Write one file; until it is complete it is hidden, and its name ends so that no import takes it."""

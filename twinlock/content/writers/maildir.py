@@ -14,6 +14,7 @@ from twinlock.content.writers.target import (
     make_private_folder,
     require_empty_folder,
     require_safe_id,
+    take_back,
     whole_file_at,
 )
 
@@ -25,15 +26,18 @@ class MaildirWriter:
         require_empty_folder(path)
         self._path = path
         self._count = 0
+        self._made: list[Path] = []
 
     def __enter__(self) -> Self:
         """Make the folder and its three parts."""
         for part in ("tmp", "new", "cur"):
-            make_private_folder(self._path / part)
+            self._made = make_private_folder(self._path / part) + self._made
         return self
 
     def __exit__(self, kind: type[BaseException] | None, error: BaseException | None, at: TracebackType | None) -> None:
-        """Leave the items that are complete."""
+        """Leave the items that are complete, and after an exception without any no folder either."""
+        if kind is not None and not any((self._path / "cur").iterdir()):
+            take_back(self._made)
 
     def item(self, item_id: str, kind: Kind) -> AbstractContextManager[ItemSink]:
         """Write one message without flags; the item's id makes its name unique wherever the file is moved later."""

@@ -25,6 +25,7 @@ from twinlock.content.writers.target import (
     make_private_folder,
     require_free_path,
     require_safe_id,
+    take_back,
 )
 
 _ENVELOPE = b"From MAILER-DAEMON Thu Jan  1 00:00:00 1970"
@@ -42,10 +43,11 @@ class MboxWriter:
         self._path = path
         self._partial = path.with_name(f".{path.name}.partial")
         self._in_item = False
+        self._made: list[Path] = []
 
     def __enter__(self) -> Self:
         """Make the file, and its folder where it is missing."""
-        make_private_folder(self._path.parent)
+        self._made = make_private_folder(self._path.parent)
         self._file = PrivateFile(self._partial, self._path)
         return self
 
@@ -53,6 +55,7 @@ class MboxWriter:
         """Give the file its name, or remove it after an exception."""
         if kind is not None:
             self._file.discard()
+            take_back(self._made)
             return
         try:
             self._complete()

@@ -6,8 +6,8 @@ synced to the disk: an export that a power failure cuts short is made again.
 
 import os
 import re
-from collections.abc import Iterator
-from contextlib import AbstractContextManager, contextmanager
+from collections.abc import Iterable, Iterator
+from contextlib import AbstractContextManager, contextmanager, suppress
 from io import FileIO
 from pathlib import Path
 from typing import Protocol, Self
@@ -67,12 +67,20 @@ def require_safe_id(item_id: str) -> str:
     return item_id
 
 
-def make_private_folder(path: Path) -> None:
-    """Make a folder and those above it that are missing, all with mode 0700."""
+def make_private_folder(path: Path) -> list[Path]:
+    """Make a folder and those above it that are missing, all with mode 0700; return those made, the deepest first."""
     with writing(path):
         missing = [folder for folder in (path, *path.parents) if not folder.exists()]
         for folder in reversed(missing):
             folder.mkdir(mode=0o700)
+    return missing
+
+
+def take_back(made: Iterable[Path]) -> None:
+    """Remove folders that were made for nothing: an export that was refused leaves no trace."""
+    for folder in made:
+        with suppress(OSError):  # it holds something
+            folder.rmdir()
 
 
 class PrivateFile:
