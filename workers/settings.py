@@ -8,7 +8,7 @@ class WorkerSettings:
     """Bound concurrency, leases and pauses; times in seconds."""
 
     concurrency: int = 2
-    lease_seconds: float = 300.0
+    lease_seconds: float = 900.0  # longer than a handler may take: a step that is under way is nobody else's
     assign_batch: int = 20
     policies_per_tenant: int = 50
     trouble_first: float = 2.0

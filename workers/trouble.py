@@ -9,7 +9,7 @@ from workers.jobs import Job
 from workers.settings import WorkerSettings
 
 # What stops a step without being the step's own fault; everything else goes to the retry ladder. A container key that
-# does not decrypt waits for a repair from a backup, and the custodian has raised the alert.
+# does not decrypt waits for a repair from a backup; `status` shows the job and its trouble.
 TROUBLE = (KeyRefused, KeyNotYet, VaultFailure, DecryptionError)
 
 

@@ -195,8 +195,8 @@ class Pump:
         if handler is None:
             return
         for _ in range(5):
-            plan = await handler.prepare(event, received)
             try:
+                plan = await handler.prepare(event, received)
                 async with self.world.store.begin(received.cause) as unit:
                     entry = Entry.of(handler.consumer, _message(received))
                     if await admit(unit, entry):

@@ -9,6 +9,7 @@ from sqlalchemy import delete, select
 from sqlalchemy.exc import IntegrityError
 
 from twinlock.content import containers, generations
+from twinlock.content.adding import Draft
 from twinlock.content.objects import claim_intents
 from twinlock.content.plain import BytesPlain
 from twinlock.content.reencrypt import Applied
@@ -319,3 +320,35 @@ async def test_switch_of_an_empty_mailbox(world: "World") -> None:
     await switch(world, "policy-p")
 
     assert {2: 0} == await live(world)
+
+
+async def test_writer_of_a_destroyed_generation(world: "World", monkeypatch: pytest.MonkeyPatch) -> None:
+    """law 3: a writer whose generations were destroyed between its read and its keys starts over and adds its item."""
+    await world.mailbox(A, b"old")
+    await switch(world, "policy-p")
+    adder = world.adder
+    look = adder._container
+
+    async def then_finish(container_id: str) -> containers.Container:
+        seen = await look(container_id)
+        monkeypatch.undo()
+        await finish(world)
+        return seen
+
+    monkeypatch.setattr(adder, "_container", then_finish)
+    async with world.store.read() as reader:
+        mailbox = await containers.find_mailbox(reader, A)
+    (item,) = await adder.add(mailbox.id, [Draft(BytesPlain("eml", b"new"), 0)], ASKER)
+
+    assert b"new" == await world.read(A, item)
+
+
+async def test_object_written_after_its_intent_expired(world: "World") -> None:
+    """law 14: an object whose intent was swept while it was written is deleted by its writer, who starts over."""
+    (name,) = await world.objects.announce("somewhere", 1, CAUSE)
+    world.clock.advance(world.settings.intent_seconds + 1)
+    await world.sweeper.sweep(CAUSE)
+    with pytest.raises(StaleRead):
+        await world.objects.write(name, b"late")
+
+    assert set() == world.files()

@@ -63,7 +63,7 @@ async def test_first_good_answer(
     vault: MemoryVault, clock: ManualClock, stored: StoredPolicyKey, key: SecretKey
 ) -> None:
     """A good first answer is enough: the other root key is not asked."""
-    found = await failover(vault, clock)(stored)
+    found = await failover(vault, clock)(stored, [])
 
     assert key == found.key
     assert [(found.slot, Outcome.OK)] == [(v.slot, v.outcome) for v in found.verdicts]
@@ -73,7 +73,7 @@ async def test_first_good_answer(
 async def test_either_first(vault: MemoryVault, clock: ManualClock, stored: StoredPolicyKey) -> None:
     """Which root key is asked first is picked at random, about evenly."""
     unwrap = failover(vault, clock)
-    first = [(await unwrap(stored)).slot for _ in range(200)]
+    first = [(await unwrap(stored, [])).slot for _ in range(200)]
 
     assert 70 < first.count(Slot.A) < 130
 
@@ -86,7 +86,7 @@ async def test_falls_over(
     """Whatever way one root key fails, the other serves, and the failure is told if it was seen."""
     vault.hold(ROOTS[failing], outcome)
     for seed in range(6):
-        found = await failover(vault, clock, seed)(stored)
+        found = await failover(vault, clock, seed)(stored, [])
         seen = {verdict.slot: verdict.outcome for verdict in found.verdicts}
 
         assert found.key is not None
@@ -97,7 +97,7 @@ async def test_both_fail(vault: MemoryVault, clock: ManualClock, stored: StoredP
     """When both fail there is no key, and a verdict for each slot with what its vault said."""
     vault.hold(A, Outcome.DENIED)
     vault.hold(B, Outcome.UNAVAILABLE)
-    found = await failover(vault, clock)(stored)
+    found = await failover(vault, clock)(stored, [])
     said = {v.slot: (v.outcome, v.exact, v.counts) for v in found.verdicts}
 
     assert (None, None) == (found.key, found.slot)
@@ -123,12 +123,12 @@ async def test_law_2_moved_copy(vault: MemoryVault, clock: ManualClock, key: Sec
     for policy, generation in (("q", 1), ("p", 2)):
         there = await wrapped(vault, key, policy, generation)
         moved = StoredPolicyKey("t", "p", 1, here.commitment, there.copies)
-        found = await failover(vault, clock)(moved)
+        found = await failover(vault, clock)(moved, [])
 
         assert [Outcome.CORRUPT] * 2 == [verdict.outcome for verdict in found.verdicts]
     swapped = {Slot.A: here.copies[Slot.B], Slot.B: here.copies[Slot.A]}
 
-    assert (await failover(vault, clock)(StoredPolicyKey("t", "p", 1, here.commitment, swapped))).key is None
+    assert (await failover(vault, clock)(StoredPolicyKey("t", "p", 1, here.commitment, swapped), [])).key is None
 
 
 async def test_law_1_remade_key(vault: MemoryVault, clock: ManualClock, stored: StoredPolicyKey) -> None:
@@ -169,7 +169,7 @@ async def test_each_slot_has_its_deadline(vault: MemoryVault, clock: ManualClock
     vault.slow(A, 1e9)
     for seed in range(4):
         slots = asker(vault, clock, deadline=0.05)
-        found = await Failover(slots, Random(seed))(stored)  # noqa: S311  # every run must ask in the same order
+        found = await Failover(slots, Random(seed))(stored, [])  # noqa: S311  # every run must ask in the same order
 
         assert Slot.B == found.slot
 

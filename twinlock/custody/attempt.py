@@ -15,7 +15,7 @@ from twinlock.custody.refusing import needs_root, not_yet
 from twinlock.custody.rows import StoredPolicyKey
 from twinlock.custody.settings import CustodySettings
 from twinlock.custody.unwrap import RootUnwrap, Unwrapped
-from twinlock.custody.verdicts import raise_alerts
+from twinlock.custody.verdicts import SlotVerdict, raise_alerts
 from twinlock.custody.view import View, learn, load
 from twinlock.custody.wiping import wipe, wiped_on_failure
 from twinlock.keys.ports import Clock
@@ -83,13 +83,12 @@ class Attempts:
         self._told: set[tuple[str, str]] = set()
 
     def within(self, until: float) -> asyncio.Timeout:
-        """Bound a wait by a moment on the injected clock; who runs out of it learns nothing and records nothing."""
+        """Bound a wait by a moment on the injected clock; whoever is cut off by it has said nothing."""
         return asyncio.timeout(until - self._clock.monotonic())
 
     async def make(self, view: View, asker: Asker, until: float, root_only: bool) -> Landing:
         """Ask the root keys once and decide; raise TimeoutError at `until`."""
-        async with self.within(until):
-            found = await self._unwrap(view.stored)
+        found = await self._ask(view, asker, until)
         with wiped_on_failure(found.key):
             view = await self.learn(view.stored, found, asker.cause)
             outcomes = view.standing.now(found.verdicts)
@@ -106,8 +105,7 @@ class Attempts:
     async def fresh_root_key(self, view: View, asker: Asker, until: float) -> SecretKey:
         """Have a root key unwrap at this moment, whatever is cached (law 6); the caller wipes the key."""
         try:
-            async with self.within(until):
-                found = await self._unwrap(view.stored)
+            found = await self._ask(view, asker, until)
         except TimeoutError:
             raise not_yet(view.policy) from None
         with wiped_on_failure(found.key):
@@ -116,6 +114,16 @@ class Attempts:
             if decision.result is not Result.SERVE or found.key is None:
                 raise needs_root(view.policy, decision)
         return found.key
+
+    async def _ask(self, view: View, asker: Asker, until: float) -> Unwrapped:
+        heard: list[SlotVerdict] = []
+        try:
+            async with self.within(until):
+                return await self._unwrap(view.stored, heard)
+        except TimeoutError:
+            if heard:  # a denial must not be lost because the other vault hangs (law 4)
+                await self.learn(view.stored, Unwrapped(None, None, tuple(heard)), asker.cause)
+            raise
 
     async def load(self, policy_id: str, generation: int | None) -> View:
         """Read how a policy key stands, by default the newest generation; NotFound if there is none."""

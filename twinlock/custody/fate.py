@@ -4,6 +4,7 @@ from collections.abc import Iterable
 from datetime import datetime
 from enum import StrEnum
 
+from twinlock.custody.decision import Outcomes
 from twinlock.custody.settings import CustodySettings
 from twinlock.custody.verdicts import SlotStanding, Standing
 from twinlock.keys.ports import Outcome
@@ -17,14 +18,14 @@ class Fate(StrEnum):
     EVICT = "evict"
 
 
-def fate(standing: Standing, now: datetime, unclear_limit: float) -> Fate:
-    """Decide like a fresh user unwrap over what both slots stand at.
+def fate(standing: Standing, now: datetime, unclear_limit: float, outcomes: Outcomes | None = None) -> Fate:
+    """Decide like a fresh user unwrap over what both slots stand at, or came to just now (`outcomes`).
 
     A root key that answers renews. `Corrupt` evicts; a `Denied` evicts at once on an exact code, else when a second
     look still refuses; `Unclear` on both evicts after `unclear_limit` seconds. Otherwise the key keeps to its hard
     expiry.
     """
-    outcomes = standing.outcomes
+    outcomes = outcomes or standing.outcomes
     if Outcome.OK in outcomes:
         return Fate.RENEW
     if Outcome.CORRUPT in outcomes or _denied(standing.slots.values()):

@@ -8,8 +8,6 @@ import asyncio
 import logging
 from collections.abc import Iterable
 
-from sqlalchemy.exc import SQLAlchemyError
-
 from schemas.identifiers import PolicyState
 from twinlock.custody.attempt import Attempts
 from twinlock.custody.fate import Fate, bound_seconds, fate
@@ -70,8 +68,8 @@ class Prober:
                 self._drop(policy_id)
         except NotFound:
             self._drop(policy_id)
-        except (SQLAlchemyError, OSError):
-            log.exception("policy %s could not be probed", policy_id)  # the others go on; its key keeps to its expiry
+        except Exception as fault:  # noqa: BLE001  # it would cut the other probes off; the key keeps to its expiry
+            log.warning("policy %s could not be probed: %s", policy_id, type(fault).__name__)
 
     async def _ask(self, view: View) -> None:
         policy_id, attempts = view.policy.id, self._attempts
@@ -83,7 +81,9 @@ class Prober:
             attempts.cache.renew(policy_id, view.stored.generation, self._settings.dep_key_ttl)
             return
         attempts.refusals.postpone(policy_id, view.policy.version)
-        if fate(view.standing, self._clock.now(), self._settings.unclear_limit) is Fate.EVICT:
+        # What was answered now decides: a slot that was cut off by a limiter is not good because it was good before.
+        outcomes = view.standing.now(found.verdicts)
+        if fate(view.standing, self._clock.now(), self._settings.unclear_limit, outcomes) is Fate.EVICT:
             count = attempts.cache.evict(policy_id)
             log.warning("policy %s: %d cached key(s) evicted, no root key unwraps", view.policy, count)
 

@@ -27,6 +27,8 @@ class PolicyKeyMaker:
 
     async def make(self, order: PolicyKeyOrder, asker: Asker) -> MadePolicyKey:
         """Make a generation, every copy verified by unwrapping it; raise a `VaultFailure` as the vault gave it."""
+        # Before any vault is called, the provider's above all (law 15).
+        await self.audit.record(_ordered(order, asker))
         key = SecretKey.generate()
         try:
             made = await self._wrap_all(order, key, asyncio.get_running_loop().time() + asker.deadline)
@@ -71,6 +73,18 @@ class PolicyKeyMaker:
             raise no_answer(uri, self.settings.vault_deadline) from None
         calls = VaultCalls(self.availability, uri, self.settings.vault_deadline, until)
         return await calls.wrap(key, stored, Slot.AVAILABILITY)
+
+
+def _ordered(order: PolicyKeyOrder, asker: Asker) -> AuditEntry:
+    return entry(
+        "policy-key-ordered",
+        asker,
+        tenant_id=order.tenant_id,
+        policy_id=order.policy_id,
+        policy_key_generation=order.generation,
+        mode=order.mode.value,
+        keys=list(order.root_uris),
+    )
 
 
 def _failed(order: PolicyKeyOrder, failure: VaultFailure, asker: Asker) -> AuditEntry:

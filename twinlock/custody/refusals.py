@@ -60,7 +60,3 @@ class Refusals:
         """Name the policies whose root keys are to be asked again now."""
         now = self._clock.monotonic()
         return {policy_id for (policy_id, _), held in self._held.items() if held.due <= now}
-
-    def next_due(self) -> float | None:
-        """Return when the next policy is due, or none."""
-        return min((held.due for held in self._held.values()), default=None)

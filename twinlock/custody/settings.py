@@ -16,8 +16,8 @@ class EvidenceRules:
 class CustodySettings:
     """Hold the custodian's settings; times are in seconds.
 
-    A caller whose deadline is shorter than two vault deadlines can't gather evidence when both vaults hang: its calls
-    are cut off before they count.
+    A caller whose deadline is shorter than a vault's can't gather evidence when both vaults hang: its calls are cut off
+    before they count.
     """
 
     evidence: EvidenceRules = field(default_factory=EvidenceRules)

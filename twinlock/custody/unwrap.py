@@ -42,8 +42,11 @@ class Unwrapped:
 class RootUnwrap(Protocol):
     """Open a policy key by its root keys; which of them is asked, and when, is the way's own business."""
 
-    async def __call__(self, stored: StoredPolicyKey) -> Unwrapped:
-        """Return the key from the first good answer; a failure is a verdict, never an exception."""
+    async def __call__(self, stored: StoredPolicyKey, heard: list[SlotVerdict]) -> Unwrapped:
+        """Return the key from the first good answer; a failure is a verdict, never an exception.
+
+        Each verdict is in `heard` as soon as it is there: what one slot said counts also where the other is cut off.
+        """
         ...
 
 
@@ -118,15 +121,14 @@ class Failover:
         self._asker = asker
         self._rng = rng
 
-    async def __call__(self, stored: StoredPolicyKey) -> Unwrapped:
+    async def __call__(self, stored: StoredPolicyKey, heard: list[SlotVerdict]) -> Unwrapped:
         """Return the first good answer, with the verdicts on the way to it."""
-        verdicts: tuple[SlotVerdict, ...] = ()
         for slot in self._order():
             found = await self._asker.ask(stored, slot)
-            verdicts += found.verdicts
+            heard += found.verdicts
             if found.key is not None:
-                return Unwrapped(found.key, slot, verdicts)
-        return Unwrapped(None, None, verdicts)
+                return Unwrapped(found.key, slot, tuple(heard))
+        return Unwrapped(None, None, tuple(heard))
 
     def _order(self) -> Sequence[Slot]:
         return self._rng.sample(ROOT_SLOTS, 2)

@@ -15,6 +15,7 @@ from twinlock.store.tables.tenants import tenants
 from twinlock.store.unit import Reader, Store, Unit
 from workers import jobs, wakeups
 from workers.dep_assigner.expansion import ASSIGN
+from workers.dep_assigner.naming import name_of
 from workers.jobs import NewJob
 from workers.names import DEP_ASSIGNER
 
@@ -75,7 +76,7 @@ def _job(event: AssignmentRequested, received: Received, policy: Policy, tenant_
     if not event.all_mailboxes:
         payload["mailboxes"] = sorted(set(event.mailboxes))
     return NewJob(
-        id=f"{ASSIGN}:{received.envelope.id}",
+        id=f"{ASSIGN}:{name_of(received.asked)}",
         worker=DEP_ASSIGNER,
         kind=ASSIGN,
         tenant_id=tenant_id,

@@ -2,9 +2,8 @@
 
 import asyncio
 from dataclasses import dataclass
-from uuid import NAMESPACE_URL, uuid5
 
-from sqlalchemy import insert
+from sqlalchemy import insert, select
 
 from events.answers import answer
 from events.handler import Received
@@ -15,8 +14,10 @@ from schemas.requests import PolicyRequested
 from twinlock.custody.port import Asker, Custodian, MadePolicyKey, PolicyKeyOrder, Probe, service
 from twinlock.keys.ports import VaultFailure
 from twinlock.store.tables.custody import availability_keys, policies, root_key_pins, root_keys
+from twinlock.store.tables.tenants import tenants
 from twinlock.store.unit import StaleRead, Store, Unit
 from workers.dep_assigner.checks import FailedCheck, check_key, check_pair, check_standing
+from workers.dep_assigner.naming import name_of
 from workers.dep_assigner.policy_keys import store_policy_key
 from workers.names import DEP_ASSIGNER
 from workers.settings import WorkerSettings
@@ -55,7 +56,7 @@ class CreatePolicy:
             failed += check_key(probe)
         if failed or standing.tenant_id is None:
             return _Plan(event, received, failed=tuple(failed))
-        order = PolicyKeyOrder(standing.tenant_id, policy_id(received), 1, event.mode, event.keys)
+        order = PolicyKeyOrder(standing.tenant_id, name_of(received.asked), 1, event.mode, event.keys)
         try:
             return _Plan(event, received, order, await self._custodian.make_policy_key(order, asker))
         except VaultFailure as failure:
@@ -72,6 +73,8 @@ class CreatePolicy:
         if plan.order is None or plan.made is None:
             await _refuse(unit, plan)
             return
+        # One policy of a tenant at a time: two that count at once would both find room below the limit.
+        await unit.row(select(tenants.c.id).where(tenants.c.name == plan.wanted.tenant).with_for_update())
         standing = await check_standing(unit, plan.wanted, self._settings.policies_per_tenant)
         if standing.failed or standing.tenant_id != plan.order.tenant_id:
             raise StaleRead
@@ -80,11 +83,6 @@ class CreatePolicy:
         warnings = [LOSES_DATA] if plan.wanted.mode is AvailabilityMode.NONE else []
         said = {"policy": plan.order.policy_id, "warnings": warnings}
         await answer(unit, plan.received.asked, RequestOutcome.DONE, said, f"policy {plan.wanted.subject} was made")
-
-
-def policy_id(received: Received) -> str:
-    """Derive the policy's id from the request's, so that a repeat finds the availability key that it made before."""
-    return uuid5(NAMESPACE_URL, f"{received.envelope.source}#{received.envelope.id}").hex
 
 
 async def _refuse(unit: Unit, plan: _Plan) -> None:

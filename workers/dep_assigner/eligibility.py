@@ -5,10 +5,16 @@ from twinlock.content.containers import Container
 from twinlock.custody.policies import Policy
 
 
-def why_not(container: Container | None, policy: Policy, trial: bool) -> str | None:
-    """Return why a mailbox can't be put under a policy, or None where it can; `trial` is its tenant's licence."""
+def why_not(container: Container | None, policy: Policy, tenant_id: str, trial: bool) -> str | None:
+    """Return why a mailbox can't be put under a policy, or None where it can.
+
+    `tenant_id` is whose mailboxes were asked for, the policy's own tenant if that was not said; `trial` is the
+    mailbox's tenant's licence.
+    """
     if container is None:
         return "there is no such mailbox"
+    if tenant_id not in (container.tenant_id, policy.tenant_id):
+        return f"it belongs to tenant {container.tenant}, for which this was not asked"
     if policy.is_service:
         return None
     if container.tenant_id != policy.tenant_id:

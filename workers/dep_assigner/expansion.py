@@ -12,17 +12,19 @@ from sqlalchemy import insert, select
 from events.handler import Received
 from schemas.event import Event
 from schemas.facts import AssignmentWoken
-from schemas.identifiers import Workload
+from schemas.identifiers import PolicyState, Workload
 from twinlock.content import containers, generations
 from twinlock.content.containers import Container
 from twinlock.crashpoints import CrashPoint, reach
-from twinlock.custody.errors import KeyRefused
+from twinlock.custody.errors import GenerationGone, KeyRefused
 from twinlock.custody.policies import Policy, load_policy
 from twinlock.custody.port import Asker, Custodian, WrappedContainerKey, service
 from twinlock.errors import NotFound
+from twinlock.keys.errors import DecryptionError
+from twinlock.store.tables.custody import policies
 from twinlock.store.tables.tenants import tenants
 from twinlock.store.tables.work import assignment_outcomes
-from twinlock.store.unit import Reader, Store, Unit
+from twinlock.store.unit import Reader, StaleRead, Store, Unit
 from workers import jobs, wakeups
 from workers.dep_assigner import rolls
 from workers.dep_assigner.eligibility import why_not
@@ -35,6 +37,8 @@ from workers.trouble import TROUBLE, pause
 
 ASSIGN = "assign"
 ROLL = "roll"
+DAMAGED = "its key does not decrypt; bring its row back from a backup"
+LEFT_BEHIND = "mailboxes are left under an older policy key"
 
 
 @dataclass(frozen=True, slots=True)
@@ -87,6 +91,8 @@ class ExpandStep:
             return _Plan(event.slot, current=True)
         try:
             batch = await self._prepare_batch(job, Asker(service(job.kind), job.cause(received.envelope.id)))
+        except GenerationGone:
+            raise StaleRead from None  # a re-encryption ended, or a mailbox went, since it was read
         except TROUBLE as trouble:
             return _Plan(event.slot, current=True, job=job, trouble=str(trouble))
         return _Plan(event.slot, current=True, job=job, batch=batch)
@@ -104,11 +110,21 @@ class ExpandStep:
             try:
                 batch.switches += await self._switch(group, policy, asker)
             except KeyRefused as refused:
-                if job.kind == ROLL:  # nobody waits for a roll's list: it goes on when the keys answer again
+                if job.kind == ROLL or refused.passing:  # it goes on when the keys answer again
                     raise
                 reason = f"{refused.detail}; {refused.hint}" if refused.hint else refused.detail
                 batch.rejected.update((container.name, reason) for container in group)
+            except DecryptionError:
+                await self._switch_each(batch, group, asker)
         return batch
+
+    async def _switch_each(self, batch: _Batch, group: Sequence[Container], asker: Asker) -> None:
+        """Prepare mailboxes one by one: a key that was damaged or moved holds up its own mailbox alone."""
+        for seen in group:
+            try:
+                batch.switches += await self._switch([seen], batch.policy, asker)
+            except DecryptionError:
+                batch.rejected[seen.name] = DAMAGED
 
     async def _read(self, reader: Reader, job: Job, policy: Policy) -> tuple[_Batch, list[Container]]:
         """Read the next mailboxes and sort them: to be switched, unchanged, rejected."""
@@ -116,7 +132,9 @@ class ExpandStep:
         trials = {row.name for row in await reader.rows(select(tenants.c.name).where(tenants.c.trial.is_(True)))}
         seen = []
         for name, container in found:
-            reason = why_not(container, policy, container is not None and container.tenant in trials)
+            trial = container is not None and container.tenant in trials
+            # A roll brings along whatever is under the policy, also what it could not be assigned any more.
+            reason = None if job.kind == ROLL else why_not(container, policy, job.tenant_id, trial)
             if container is None or reason is not None:
                 batch.rejected[name] = reason or "there is no such mailbox"
             elif _is_under(container, policy):
@@ -130,8 +148,9 @@ class ExpandStep:
     ) -> tuple[list[tuple[str, Container | None]], _Batch]:
         size = self._settings.assign_batch
         if job.kind == ROLL:
-            page = await rolls.left_behind(reader, policy, size)
-            return [(container.name, container) for container in page], _Batch(policy, "", len(page) < size)
+            page = await rolls.left_behind(reader, policy, job.cursor, size)
+            cursor = page[-1].id if page else job.cursor
+            return [(container.name, container) for container in page], _Batch(policy, cursor, len(page) < size)
         if "mailboxes" in job.payload:
             names = [name for name in job.payload["mailboxes"] if name > job.cursor][:size]
             found = [(name, await _find(reader, name)) for name in names]
@@ -160,7 +179,7 @@ class ExpandStep:
             if plan.batch is None:
                 await jobs.put_off(unit, plan.job, plan.trouble, pause(plan.job, unit.clock.now(), self._settings))
             else:
-                await _apply(unit, plan.job, plan.batch)
+                await _apply(unit, plan.job, plan.batch, self._settings)
         await wakeups.pass_on(unit, self.consumer, plan.slot)
 
 
@@ -177,25 +196,44 @@ async def _find(reader: Reader, address: str) -> Container | None:
         return None
 
 
-async def _apply(unit: Unit, job: Job, batch: _Batch) -> None:
+async def _apply(unit: Unit, job: Job, batch: _Batch, settings: WorkerSettings) -> None:
     unit.cause = job.cause(unit.cause.causation or unit.cause.correlation)
+    await _check_policies(unit, batch)
     for switch in batch.switches:
         locked = await containers.lock_as_read(unit, switch.seen)
         left = await generations.switch(unit, locked, switch.newest, switch.rewrapped)
         await order(unit, locked, batch.policy.id, left)
     await _note(unit, job, batch)
-    if batch.ended:
+    if batch.ended and job.kind == ROLL and await rolls.left_behind(unit, batch.policy, "", 1):
+        # Damaged, or stored meanwhile by a writer with the older key: while one is left the older key has to stay.
+        await jobs.put_off(unit, job, LEFT_BEHIND, pause(job, unit.clock.now(), settings), restart=True)
+    elif batch.ended:
         await conclude(unit, job, batch.policy)
     else:
         done = job.done + len(batch.switches) + len(batch.unchanged) + len(batch.rejected)
         await jobs.go_on(unit, job, cursor=batch.cursor, done=done, progressed=True)
 
 
+async def _check_policies(unit: Unit, batch: _Batch) -> None:
+    """Raise `StaleRead` where a policy of the batch was revoked, or its target rolled, since the keys were wrapped."""
+    if not batch.switches:
+        return
+    ids = {batch.policy.id, *(key.policy_id for switch in batch.switches for key in switch.seen.generations)}
+    active = select(policies).where(policies.c.id.in_(ids), policies.c.state == PolicyState.ACTIVE)
+    newest = {
+        row.id: row.newest_generation for row in await unit.rows(active.order_by(policies.c.id).with_for_update())
+    }
+    if newest.keys() != ids or newest[batch.policy.id] != batch.policy.newest_generation:
+        raise StaleRead
+
+
 async def _note(unit: Unit, job: Job, batch: _Batch) -> None:
+    # A roll comes back to what it could not take: that is no outcome yet.
+    rejected = {} if job.kind == ROLL else batch.rejected
     names: Sequence[tuple[str, str, str]] = [
         *((switch.seen.name, "assigned", "") for switch in batch.switches),
         *((name, "assigned", "") for name in batch.unchanged),
-        *((name, "rejected", reason) for name, reason in batch.rejected.items()),
+        *((name, "rejected", reason) for name, reason in rejected.items()),
     ]
     if names:
         rows = [{"job_id": job.id, "container": name, "outcome": out, "reason": why[:500]} for name, out, why in names]

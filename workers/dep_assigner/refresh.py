@@ -19,6 +19,7 @@ from twinlock.store.tables.custody import policies, policy_keys, root_key_pins, 
 from twinlock.store.unit import Reader, StaleRead, Store, Unit
 from workers import jobs, wakeups
 from workers.dep_assigner.expansion import ROLL
+from workers.dep_assigner.naming import name_of
 from workers.dep_assigner.policy_keys import replace_copies, store_policy_key
 from workers.jobs import NewJob
 from workers.names import DEP_ASSIGNER
@@ -149,7 +150,7 @@ def _refreshed(policy: Policy, made: MadePolicyKey, rolls: bool) -> PolicyRefres
 def _roll_job(policy: Policy, received: Received) -> NewJob:
     asked = received.asked
     return NewJob(
-        id=f"{ROLL}:{asked.id}",
+        id=f"{ROLL}:{name_of(asked)}",
         worker=DEP_ASSIGNER,
         kind=ROLL,
         tenant_id=policy.tenant_id,

@@ -9,12 +9,16 @@ from twinlock.store.tables.content import container_keys
 from twinlock.store.unit import Reader
 
 
-async def left_behind(reader: Reader, policy: Policy, most: int) -> list[Container]:
-    """Return up to `most` containers with a key that an older generation of the policy key wraps."""
+async def left_behind(reader: Reader, policy: Policy, after: str, most: int) -> list[Container]:
+    """Return up to `most` containers behind the id `after` with a key that an older generation wraps."""
     key = container_keys.c
     ids = await reader.rows(
         select(key.container_id)
-        .where(key.policy_id == policy.id, key.policy_key_generation < policy.newest_generation)
+        .where(
+            key.policy_id == policy.id,
+            key.policy_key_generation < policy.newest_generation,
+            key.container_id > after,
+        )
         .group_by(key.container_id)
         .order_by(key.container_id)
         .limit(most)

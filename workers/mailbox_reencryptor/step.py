@@ -7,6 +7,7 @@ from events.handler import Received
 from schemas.event import Event
 from schemas.facts import AlertRaised, ReencryptionCompleted, ReencryptionProgressed, ReencryptionWoken
 from schemas.identifiers import Audience, Severity
+from twinlock.content import containers
 from twinlock.content.containers import Container
 from twinlock.content.reencrypt import Applied, Reencrypter, Step
 from twinlock.crashpoints import CrashPoint, reach
@@ -62,7 +63,7 @@ class ReencryptStep:
         """Apply the step if the job is still ours, and pass the wake-up on."""
         if not plan.current:
             return
-        if plan.job is not None and await jobs.held(unit, plan.job):
+        if plan.job is not None and await _held(unit, plan.job):
             await self._settle(unit, plan.job, plan)
         await wakeups.pass_on(unit, self.consumer, plan.slot)
 
@@ -98,6 +99,13 @@ class ReencryptStep:
         percent_moved = job.total == 0 or done * 100 // job.total > job.done * 100 // job.total
         since = job.progressed_at or job.created_at
         return percent_moved and (now - since).total_seconds() >= self._settings.progress_seconds
+
+
+async def _held(unit: Unit, job: Job) -> bool:
+    # The container before its job, as everybody locks them who gives a mailbox a new key: no two wait for each other.
+    if job.container_id is not None:
+        await containers.lock(unit, job.container_id)
+    return await jobs.held(unit, job)
 
 
 def _progressed(seen: Container, applied: Applied) -> ReencryptionProgressed:

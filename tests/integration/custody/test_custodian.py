@@ -3,7 +3,8 @@
 from typing import TYPE_CHECKING
 
 import pytest
-from sqlalchemy import delete, select, update
+from sqlalchemy import delete, event, select, update
+from sqlalchemy.exc import OperationalError
 
 from schemas.identifiers import AvailabilityMode, PolicyState, Slot
 from twinlock.custody.errors import GenerationGone, KeyRefused
@@ -69,7 +70,7 @@ async def test_law_1_commitment_is_audited(custody: "Custody") -> None:
         await custody.vault.create_root_key(uri)
     order = PolicyKeyOrder("acme", "p", 1, AvailabilityMode.STANDARD, custody.roots("p"))
     made = await custody.custodian.make_policy_key(order, custody.asker())
-    (entry,) = await custody.audit()
+    _, entry = await custody.audit()
 
     assert ("policy-key-made", made.commitment.hex()) == (entry.kind, entry.detail["commitment"])
 
@@ -86,8 +87,26 @@ async def test_make_fails_as_the_vault_did(custody: "Custody", answer: Outcome) 
     with pytest.raises(kinds[answer]):
         await custody.custodian.make_policy_key(order, custody.asker())
     assert [("policy-key-not-made", custody.roots("p")[1], answer.value)] == [
-        (row.kind, row.detail["uri"], row.detail["outcome"]) for row in await custody.audit()
+        (row.kind, row.detail["uri"], row.detail["outcome"]) for row in (await custody.audit())[1:]
     ]
+
+
+async def test_law_15_ordered_before_any_vault(custody: "Custody") -> None:
+    """Law 15: a policy key is made only after its order is in the audit log; without that no vault is called."""
+    for uri in custody.roots("p"):
+        await custody.vault.create_root_key(uri)
+    order = PolicyKeyOrder("acme", "p", 1, AvailabilityMode.STANDARD, custody.roots("p"))
+
+    def _refuse(_c: object, _cursor: object, statement: str, *_rest: object) -> None:
+        if "INSERT INTO audit_entries" in statement:
+            raise OperationalError(statement, {}, OSError("the disk is full"))
+
+    event.listen(custody.store.engine.sync_engine, "before_cursor_execute", _refuse)
+    with pytest.raises(OperationalError):
+        await custody.custodian.make_policy_key(order, custody.asker())
+
+    assert {} == custody.provider.calls
+    assert {} == custody.vault.calls
 
 
 async def test_probe(custody: "Custody") -> None:

@@ -1,6 +1,7 @@
 """The laws that the custodian keeps, each told as what a customer or an attacker would do."""
 
 import asyncio
+from contextlib import suppress
 from typing import TYPE_CHECKING
 
 import pytest
@@ -105,6 +106,21 @@ async def test_law_4_only_the_key_itself_heals(custody: "Custody", later: Outcom
     await custody.open(ref)
 
     assert [("denied", later.value)] == [v for slot, v in (await custody.verdicts("p")).items() if slot == "b"]
+
+
+async def test_law_4_denial_beside_a_hanging_vault(custody: "Custody") -> None:
+    """Law 4: a denial counts also where the other vault hangs until the caller's own time is up."""
+    ref = await opened(custody)
+    custody.hold("p", DENIED, OK)
+    custody.vault.slow(custody.roots("p")[1], 1000)
+    for _ in range(6):
+        with suppress(KeyNotYet, KeyRefused):
+            await custody.open(ref)
+    custody.vault.slow(custody.roots("p")[1], 0)
+    custody.hold("p", UNAVAILABLE, UNAVAILABLE)
+
+    with pytest.raises(KeyRefused, match="denied"):
+        await custody.open_patiently(ref)
 
 
 async def test_law_5_waits_for_evidence(custody: "Custody") -> None:

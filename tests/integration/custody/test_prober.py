@@ -11,7 +11,7 @@ from schemas.identifiers import PolicyState
 from twinlock.custody.errors import KeyRefused
 from twinlock.custody.health import bound_seconds
 from twinlock.custody.port import ContainerRef
-from twinlock.keys.ports import Denied, Outcome
+from twinlock.keys.ports import Denied, Outcome, Unavailable, WrappedKey
 
 if TYPE_CHECKING:
     from tests.integration.custody.conftest import Custody
@@ -235,6 +235,36 @@ async def test_one_bad_policy_stops_nobody(custody: "Custody", caplog: pytest.Lo
     assert "policy q could not be probed" in caplog.text
     assert asked + 2 == custody.asked("p")
     assert [("p", 900.0), ("q", 600.0)] == lines(custody)
+
+
+async def test_unforeseen_fault_stops_nobody(custody: "Custody", monkeypatch: pytest.MonkeyPatch) -> None:
+    """A fault that nobody foresaw, in the probe of one policy, cuts off no other probe, nor the prober."""
+    await cached(custody, "p")
+    await custody.open(await custody.container(await custody.policy("q"), "box-q"))
+    await custody.open(ContainerRef("acme", "box-p", 1))
+    unwrap = custody.vault.unwrap
+
+    async def _fail(wrapped: WrappedKey, context: bytes) -> bytes:
+        if wrapped.uri.endswith("/q"):
+            raise RuntimeError("an adapter is at fault")
+        return await unwrap(wrapped, context)
+
+    monkeypatch.setattr(custody.vault, "unwrap", _fail)
+    custody.clock.advance(300)
+    await custody.custodian.prober.probe_cached()
+
+    assert [("p", 900.0), ("q", 600.0)] == lines(custody)
+
+
+async def test_law_7_denied_beside_a_throttled_slot(custody: "Custody") -> None:
+    """Law 7: a denial evicts at once also where the other vault only throttles, however good its last answer was."""
+    await cached(custody)
+    throttled = Unavailable("429", uri="", raw="429", classifier="test/1", counts=False)
+    await custody.custodian.prober.probe_cached()
+    custody.hold("p", DENIED, throttled)
+    await custody.custodian.prober.probe_cached()
+
+    assert [] == lines(custody)
 
 
 async def test_run(custody: "Custody") -> None:
