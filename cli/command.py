@@ -15,7 +15,7 @@ from typing import Any, TypeVar
 import typer
 
 from cli import logs, options
-from cli.failures import FAILED, explain, record
+from cli.failures import FAILED, UsageFault, explain, record
 from cli.home import LOG
 from cli.output import Failure, Result, complain, emit
 from cli.progress import Shows
@@ -96,7 +96,7 @@ def _entry(
             given = values.pop(name)
             if given is not None and given is not False:
                 setattr(flags, name, given)
-        raise typer.Exit(finish(flags, lambda settings: run(settings, flags, values)))
+        raise typer.Exit(finish(flags, lambda settings: run(settings, flags, _legible(values))))
 
     own = list(inspect.signature(action, eval_str=True).parameters.values())[skip:]
     entry.__signature__ = inspect.Signature(  # type: ignore[attr-defined]  # typer reads the options here
@@ -107,6 +107,15 @@ def _entry(
     entry.__annotations__ = {}
     entry.__doc__ = action.__doc__
     return entry
+
+
+def _legible(values: dict[str, Any]) -> dict[str, Any]:
+    """Refuse a name that is no UTF-8, as the command line may hold any bytes; a path may be whatever it is."""
+    for value in values.values():
+        for text in value if isinstance(value, list) else (value,):
+            if isinstance(text, str) and any("\ud800" <= char <= "\udfff" for char in text):
+                raise UsageFault(f"{text[:100]!a} is not UTF-8", hint="write it in UTF-8")
+    return values
 
 
 def _parameter(name: str, kind: Any, default: Any) -> inspect.Parameter:

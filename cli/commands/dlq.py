@@ -11,6 +11,8 @@ from cli.session import Session
 from events import dead_letters
 from events.dead_letters import DeadLetter
 
+MOST = 2**63 - 1  # what the database can hold
+
 noun = typer.Typer(help="Dead letters: events that a worker gave up on.")
 
 
@@ -29,7 +31,9 @@ async def show_all(session: Session) -> Result:
 @command(noun, "retry", waits=True)
 async def retry(
     session: Session,
-    ids: Annotated[list[int] | None, typer.Argument(metavar="[ID]...", help="Which; default: all.")] = None,
+    ids: Annotated[
+        list[int] | None, typer.Argument(metavar="[ID]...", min=1, max=MOST, help="Which; default: all.")
+    ] = None,
 ) -> Result:
     """Deliver dead letters again."""
     chosen = [letter for letter in await _letters(session) if not ids or letter.number in ids]

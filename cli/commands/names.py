@@ -6,10 +6,11 @@ from typing import Any
 from pydantic import TypeAdapter, ValidationError
 
 from cli.failures import UsageFault
-from schemas.identifiers import MailboxAddress, PolicyName, TenantName
+from schemas.identifiers import MailboxAddress, PolicyName, PolicyReference, TenantName
 
 _TENANT: TypeAdapter[str] = TypeAdapter(TenantName)
 _POLICY: TypeAdapter[str] = TypeAdapter(PolicyName)
+_REFERENCE: TypeAdapter[str] = TypeAdapter(PolicyReference)
 _ADDRESS: TypeAdapter[str] = TypeAdapter(MailboxAddress)
 
 
@@ -23,6 +24,11 @@ def policy_name(text: str) -> str:
     """Return a policy's name, without its tenant."""
     hint = "up to 63 letters, digits, spaces, dots, dashes and underscores; it begins with a letter or a digit"
     return _checked(_POLICY, text, "the name of a policy", hint)
+
+
+def policy_reference(text: str) -> str:
+    """Return what names a policy: its id, TENANT/NAME, or `service`."""
+    return _checked(_REFERENCE, text, "the name of a policy", "name it by its id or as TENANT/NAME")
 
 
 def address(text: str) -> str:

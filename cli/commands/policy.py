@@ -134,7 +134,8 @@ def _assignment(policy: str, mailboxes: list[str], everything: bool, tenant: str
     if tenant is not None:
         names.tenant_name(tenant)
     addresses = tuple(dict.fromkeys(map(names.address, mailboxes)))
-    return AssignmentRequested(policy=policy, tenant=tenant, mailboxes=addresses, all_mailboxes=everything)
+    reference = names.policy_reference(policy)
+    return AssignmentRequested(policy=reference, tenant=tenant, mailboxes=addresses, all_mailboxes=everything)
 
 
 async def _check_owner(session: Session, reference: str, tenant: str) -> None:
@@ -175,7 +176,8 @@ async def refresh(
 ) -> Result:
     """Bring a policy onto the newest versions of its root keys, after a rotation in their vaults."""
     watch = items_bar("re-encrypting", session.shows)
-    asked = await session.ask(RefreshRequested(policy=policy, new_policy_key=new_policy_key), watch)
+    wanted = RefreshRequested(policy=names.policy_reference(policy), new_policy_key=new_policy_key)
+    asked = await session.ask(wanted, watch)
     if asked.answer is None:
         return _unwaited(asked)
     if asked.answer.outcome is not RequestOutcome.DONE:

@@ -11,7 +11,6 @@ from schemas.facts import AssignmentExpanded, ReencryptionCompleted, Reencryptio
 from schemas.identifiers import AvailabilityMode, MailboxKind, RequestOutcome, Workload
 from schemas.requests import AssignmentRequested, MoveRequested, PolicyRequested, RefreshRequested
 from twinlock.content.mailboxes import NewMailbox
-from twinlock.custody.errors import KeyRefused
 from twinlock.custody.port import USER, Asker
 from twinlock.store.tables.bus import inbox
 from twinlock.store.tables.content import container_keys, containers, items
@@ -21,7 +20,7 @@ from twinlock.store.tables.work import assignment_outcomes, jobs, wake_slots
 from twinlock.store.unit import Cause
 from workers import wakeups
 from workers.jobs import NewJob, claim, go_on, held, put
-from workers.names import DEP_ASSIGNER, MAILBOX_REENCRYPTOR
+from workers.names import MAILBOX_REENCRYPTOR
 from workers.upkeep import upkeep
 
 if TYPE_CHECKING:
@@ -396,23 +395,3 @@ async def test_old_receipts_are_forgotten(world: "World", pump: "Pump") -> None:
 
     assert kept > 0
     assert 0 == left
-
-
-async def test_silence_puts_an_assignment_off(world: "World", pump: "Pump", monkeypatch: pytest.MonkeyPatch) -> None:
-    """law 12: while the root keys are only silent an assignment waits, and rejects nobody for it."""
-    await world.mailbox(address(1), b"mail")
-    rewrap = world.custodian.rewrap_containers
-
-    async def silent(*_args: object) -> None:
-        raise KeyRefused("no root key unwraps now", policy="policy-p", passing=True)
-
-    monkeypatch.setattr(world.custodian, "rewrap_containers", silent)
-    await pump.publisher.request(AssignmentRequested(policy="policy-p", mailboxes=(address(1),)))
-    await pump.run()
-    monkeypatch.setattr(world.custodian, "rewrap_containers", rewrap)
-    world.clock.advance(301)
-    await wakeups.reconcile(world.store, DEP_ASSIGNER, 900)
-    await pump.run()
-
-    assert {} == await reasons(world)
-    assert (await world.mailboxes.show(address(1))).is_encrypted

@@ -4,15 +4,11 @@ from twinlock.errors import TwinlockError
 
 
 class CustodyError(TwinlockError):
-    """Say that a key was not handed out; `hint` names the fix, and neither holds key material.
+    """Say that a key was not handed out; `hint` names the fix, and neither holds key material."""
 
-    `passing` says that nothing but silence stands in the way: background work waits for it to end.
-    """
-
-    def __init__(self, detail: str, *, policy: str, hint: str = "", passing: bool = False) -> None:
+    def __init__(self, detail: str, *, policy: str, hint: str = "") -> None:
         super().__init__(detail, hint=hint)
         self.policy = policy
-        self.passing = passing
 
 
 class KeyRefused(CustodyError):

@@ -17,10 +17,7 @@ def needs_root(policy: Policy, decision: Decision) -> KeyRefused:
     if decision.reason is Reason.NOT_ACTIVE:
         return refused(policy, decision)
     return KeyRefused(
-        f"no root key of policy {policy} unwraps now: {decision.reason.value}",
-        policy=policy.id,
-        hint=NEEDS_ROOT,
-        passing=decision.reason in (Reason.UNAVAILABLE, Reason.EVIDENCE),
+        f"no root key of policy {policy} unwraps now: {decision.reason.value}", policy=policy.id, hint=NEEDS_ROOT
     )
 
 

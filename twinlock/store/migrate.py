@@ -42,8 +42,10 @@ async def current(engine: AsyncEngine) -> str | None:
 
 
 async def is_current(engine: AsyncEngine) -> bool:
-    """Return whether the database has the shape that this program needs."""
-    return await current(engine) == _scripts().get_current_head()
+    """Return whether the database has the shape that this program needs; raise `NewerDatabase` for a later one."""
+    found, scripts = await current(engine), _scripts()
+    _refuse_newer(scripts, found)
+    return found == scripts.get_current_head()
 
 
 async def _locked(engine: AsyncEngine, change: Callable[[Connection], ResultT]) -> ResultT:
@@ -60,10 +62,14 @@ def _upgrade(connection: Connection) -> bool:
     scripts, found = _scripts(), _revision(connection)
     if found == scripts.get_current_head():
         return False
-    if found is not None and found not in {script.revision for script in scripts.walk_revisions()}:
-        raise NewerDatabase(f"the database has the unknown revision {found}", hint="run the program that made it")
+    _refuse_newer(scripts, found)
     command.upgrade(_config(connection), "head")
     return True
+
+
+def _refuse_newer(scripts: ScriptDirectory, found: str | None) -> None:
+    if found is not None and found not in {script.revision for script in scripts.walk_revisions()}:
+        raise NewerDatabase(f"the database has the unknown revision {found}", hint="run the program that made it")
 
 
 def _revision(connection: Connection) -> str | None:

@@ -79,6 +79,14 @@ class PatientConnection(aiosqlite.Connection):
             await self.rollback()
         await super().close()
 
+    async def _connect(self) -> aiosqlite.Connection:
+        try:
+            return await super()._connect()
+        except BaseException:
+            # Its thread still has to say that it ended, and would find the loop closed: with a traceback on stderr.
+            await asyncio.to_thread(self._thread.join)
+            raise
+
     async def _execute(self, fn: Callable[..., Any], *args: Any, **kwargs: Any) -> Any:
         execute: Callable[..., Coroutine[Any, Any, Any]] = super()._execute  # the library gives it no types
         call = asyncio.ensure_future(execute(fn, *args, **kwargs))

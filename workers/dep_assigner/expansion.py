@@ -110,7 +110,7 @@ class ExpandStep:
             try:
                 batch.switches += await self._switch(group, policy, asker)
             except KeyRefused as refused:
-                if job.kind == ROLL or refused.passing:  # it goes on when the keys answer again
+                if job.kind == ROLL:  # nobody waits for a roll's list: it goes on when the keys answer again
                     raise
                 reason = f"{refused.detail}; {refused.hint}" if refused.hint else refused.detail
                 batch.rejected.update((container.name, reason) for container in group)
