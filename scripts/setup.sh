@@ -5,21 +5,7 @@ set -euo pipefail
 python=$1
 venv=$2
 
-fail() {
-  printf 'setup: %s\n' "$1" >&2
-  printf 'hint: %s\n' "$2" >&2
-  exit 1
-}
-
-# Say nothing unless the command fails; then say everything it said.
-quietly() {
-  local log status=0
-  log=$(mktemp)
-  "$@" >"$log" 2>&1 </dev/null || status=$?
-  [ "$status" -eq 0 ] || cat "$log" >&2
-  rm -f "$log"
-  return "$status"
-}
+source "$(dirname "${BASH_SOURCE[0]}")/common.sh"
 
 check_python() {
   command -v "$python" >/dev/null || fail "$python is not installed" "install python3 (3.11 or newer), or name one: make setup PYTHON=python3.12"
@@ -27,20 +13,10 @@ check_python() {
     fail "Python 3.11 or newer is needed, $python is $("$python" -V 2>&1)" "name a newer one: make setup PYTHON=python3.12"
 }
 
-as_root() {
-  if [ "$(id -u)" -eq 0 ]; then "$@"; else sudo -n "$@"; fi
-}
-
 # Debian and Ubuntu keep ensurepip, without which there is no venv, in a package of its own.
 install_venv_module() {
-  local package hint
-  package=$("$python" -c 'import sys; print("python%d.%d-venv" % sys.version_info[:2])')
-  hint="install it as root: apt-get install $package"
-  { command -v apt-get && as_root true; } >/dev/null 2>&1 ||
-    fail "$python can't make virtual environments: its module ensurepip is missing" "$hint"
-  echo "setup: installing $package"
-  { quietly as_root apt-get update && quietly as_root env DEBIAN_FRONTEND=noninteractive apt-get install -y --no-install-recommends "$package"; } ||
-    fail "$package could not be installed" "$hint"
+  install_packages "$python can't make virtual environments: its module ensurepip is missing" \
+    "$("$python" -c 'import sys; print("python%d.%d-venv" % sys.version_info[:2])')"
 }
 
 make_venv() {

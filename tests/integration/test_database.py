@@ -1,13 +1,15 @@
 """What the database itself refuses and keeps, whoever writes to it."""
 
+import shutil
 from datetime import UTC, datetime, timedelta, timezone
+from pathlib import Path
 from typing import Any
 
 import pytest
 from sqlalchemy import delete, func, insert, select, text, update
 from sqlalchemy.exc import IntegrityError, StatementError
-from sqlalchemy.ext.asyncio import AsyncEngine
 
+from twinlock.store.engine import open_engine
 from twinlock.store.tables.content import container_keys, containers, items
 from twinlock.store.tables.custody import policies, policy_keys
 from twinlock.store.tables.tenants import tenants
@@ -109,10 +111,12 @@ async def test_count_below_zero(store: Store) -> None:
             await unit.execute(update(container_keys).values(item_count=-1))
 
 
-async def test_sqlite_settings(engine: AsyncEngine) -> None:
+async def test_sqlite_settings(sqlite_template: Path, tmp_path: Path) -> None:
     """SQLite runs with a write-ahead log, full durability, foreign keys, patience, and overwrites what is deleted."""
     names = ["journal_mode", "synchronous", "foreign_keys", "busy_timeout", "secure_delete"]
+    engine = open_engine(f"sqlite+aiosqlite:///{shutil.copyfile(sqlite_template, tmp_path / 'twinlock.db')}")
     async with engine.connect() as connection:
         found = [await connection.scalar(text(f"PRAGMA {name}")) for name in names]
+    await engine.dispose()
 
     assert ["wal", 2, 1, 30_000, 1] == found

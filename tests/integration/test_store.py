@@ -211,7 +211,7 @@ async def _count_up(store: Store, times: int) -> None:
     row = (turns.c.worker == "w") & (turns.c.tenant_id == "t")
     for _ in range(times):
         async with store.begin(CAUSE) as unit:
-            number = await unit.scalar(select(turns.c.turn).where(row))
+            number = await unit.scalar(select(turns.c.turn).where(row).with_for_update())
             await unit.execute(update(turns).where(row).values(turn=number + 1))
             unit.emit(AssignmentWoken(slot=0))
 

@@ -1,6 +1,5 @@
 """Which databases are taken, and what is said about the others."""
 
-import sys
 from pathlib import Path
 
 import pytest
@@ -34,16 +33,6 @@ def test_refused(url: str) -> None:
 
     assert "write sqlite+aiosqlite:///PATH or postgresql+asyncpg://" in caught.value.hint
     assert PASSWORD not in f"{caught.value!r} {caught.value.hint} {caught.value.__cause__!r}"
-
-
-def test_missing_driver(monkeypatch: pytest.MonkeyPatch) -> None:
-    """Without the driver of PostgreSQL the refusal says what to install, and not the URL."""
-    monkeypatch.setitem(sys.modules, "asyncpg", None)
-    with pytest.raises(UnsupportedDatabase) as caught:
-        open_engine(f"postgresql+asyncpg://twinlock:{PASSWORD}@db.example/twinlock")
-
-    assert "install asyncpg" == caught.value.hint
-    assert PASSWORD not in f"{caught.value!r} {caught.value.__cause__!r}"
 
 
 def test_nothing_is_made(tmp_path: Path) -> None:

@@ -11,6 +11,7 @@ from sqlalchemy.pool import ConnectionPoolEntry
 
 from twinlock.errors import TwinlockError
 from twinlock.store.patient import connector
+from twinlock.store.postgres import open_postgresql
 
 WRITE = "twinlock_write"
 BUSY_SECONDS = 30
@@ -27,7 +28,7 @@ def open_engine(url: str) -> AsyncEngine:
     if parsed.drivername == "sqlite+aiosqlite":
         return _sqlite(parsed)
     if parsed.drivername == "postgresql+asyncpg":
-        return _postgresql(parsed)
+        return open_postgresql(parsed)
     raise UnsupportedDatabase(f"a database of the kind {parsed.drivername!r} is not supported", hint=_SUPPORTED)
 
 
@@ -37,13 +38,6 @@ def _parse(url: str) -> URL:
     except (ArgumentError, ValueError):
         # The parser's own error may quote a piece of the password as a port.
         raise UnsupportedDatabase("the database URL can't be read", hint=_SUPPORTED) from None
-
-
-def _postgresql(url: URL) -> AsyncEngine:
-    try:
-        return create_async_engine(url, pool_pre_ping=True, hide_parameters=True)
-    except ModuleNotFoundError as missing:
-        raise UnsupportedDatabase("the PostgreSQL driver is missing", hint=f"install {missing.name}") from None
 
 
 def _sqlite(url: URL) -> AsyncEngine:

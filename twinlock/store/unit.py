@@ -8,6 +8,7 @@ from typing import Any
 
 from sqlalchemy import Executable, insert
 from sqlalchemy.engine import CursorResult, Row
+from sqlalchemy.exc import DBAPIError
 from sqlalchemy.ext.asyncio import AsyncConnection, AsyncEngine, AsyncTransaction
 from uuid_utils import uuid7
 
@@ -15,14 +16,16 @@ from schemas.envelope import Envelope, enclose, serialise
 from schemas.event import Event
 from twinlock.crashpoints import CrashPoint, reach
 from twinlock.keys.ports import Clock
+from twinlock.store.clock import DatabaseClock
 from twinlock.store.engine import WRITE
+from twinlock.store.postgres import GLANCING, READING, lost_a_conflict
 from twinlock.store.tables.bus import outbox
 
 LOCAL_PUBLISHER = "local"
 
 
 class StaleRead(Exception):
-    """Say that a row moved on between the read and the commit: start over from a fresh read."""
+    """Say that a row moved on between the read and the commit, or that others stood in the way: start over."""
 
 
 @dataclass(frozen=True, slots=True)
@@ -64,6 +67,7 @@ class Unit(Reader):
     clock: Clock
     cause: Cause
     source: str
+    sender: str = LOCAL_PUBLISHER
     emitted: list[Envelope] = field(default_factory=list)
     written: int = 0  # events in the outbox by now, committed with the rest or not at all
 
@@ -101,7 +105,7 @@ class Unit(Reader):
         return {
             "source": envelope.source,
             "id": envelope.id,
-            "publisher": LOCAL_PUBLISHER,
+            "publisher": self.sender,
             "type": envelope.type,
             "correlation": envelope.correlation,
             "body": serialise(envelope),
@@ -110,12 +114,17 @@ class Unit(Reader):
 
 
 class Store:
-    """Hand out readers and units of work on one database."""
+    """Hand out readers and units of work on one database.
 
-    def __init__(self, engine: AsyncEngine, clock: Clock, source: str) -> None:
+    `source` names this installation's part in its events; `sender` is who publishes them: the broker's login of this
+    process, or `local` where there is no broker.
+    """
+
+    def __init__(self, engine: AsyncEngine, clock: Clock, source: str, sender: str = LOCAL_PUBLISHER) -> None:
         self.engine = engine
         self.clock = clock
         self.source = source
+        self.sender = sender
         self.outgoing = asyncio.Event()  # set when a commit of this process left events in the outbox
         self._embedded = engine.dialect.name == "sqlite"
         # SQLite has one writer: waiting here is fair and costs nothing, waiting in its busy handler polls.
@@ -124,25 +133,44 @@ class Store:
     @asynccontextmanager
     async def read(self) -> AsyncIterator[Reader]:
         """Open a read-only view; it never waits for a writer."""
-        async with self.engine.connect() as connection:
+        async with self.engine.connect() as plain:
+            await self._keep_time(plain)
+            connection = plain if self._embedded else await plain.execution_options(**READING)
             yield Reader(connection)  # begun by its first statement, and ended with the connection's return
 
     @asynccontextmanager
+    async def glance(self) -> AsyncIterator[Reader]:
+        """Open a view for one statement, at a third of the round trips; a second one might see another state."""
+        async with self.engine.connect() as plain:
+            await self._keep_time(plain)
+            yield Reader(plain if self._embedded else await plain.execution_options(**GLANCING))
+
+    @asynccontextmanager
     async def begin(self, cause: Cause) -> AsyncIterator[Unit]:
-        """Open a unit of work; it commits at the end of the block and rolls back on any exception."""
+        """Open a unit of work; it commits at the end of the block and rolls back on any exception.
+
+        Raise `StaleRead` where the database gave it up for the sake of others, as it does to end a deadlock.
+        """
         if self._embedded:
             async with self._writer, self._unit(cause) as unit:
                 yield unit
         else:
-            async with self._unit(cause) as unit:
+            async with _started_over(), self._unit(cause) as unit:
                 yield unit
+
+    async def _keep_time(self, connection: AsyncConnection) -> None:
+        clock = self.clock
+        if isinstance(clock, DatabaseClock):
+            await clock.keep(connection)
+            await connection.rollback()  # a reading of the time is not what the reader's one state begins with
 
     @asynccontextmanager
     async def _unit(self, cause: Cause) -> AsyncIterator[Unit]:
         async with self.engine.connect() as plain:
+            await self._keep_time(plain)
             connection = await plain.execution_options(**{WRITE: True})
             async with connection.begin() as transaction:
-                unit = Unit(connection, self.clock, cause, self.source)
+                unit = Unit(connection, self.clock, cause, self.source, self.sender)
                 yield unit
                 await unit.flush()
                 reach(CrashPoint.BEFORE_COMMIT)
@@ -165,3 +193,13 @@ class Store:
     async def close(self) -> None:
         """Close every connection."""
         await self.engine.dispose()
+
+
+@asynccontextmanager
+async def _started_over() -> AsyncIterator[None]:
+    try:
+        yield
+    except DBAPIError as error:
+        if lost_a_conflict(error):
+            raise StaleRead from error
+        raise

@@ -4,6 +4,7 @@ from sqlalchemy import Column, Index, Integer, LargeBinary, String, Table, Uniqu
 
 from twinlock.store.tables.base import Serial, UtcDateTime, metadata
 
+# What a commit told and nobody has taken yet. A relay leases rows for as long as it publishes them.
 outbox = Table(
     "outbox",
     metadata,
@@ -15,8 +16,13 @@ outbox = Table(
     Column("correlation", String(100), nullable=False),
     Column("body", LargeBinary, nullable=False),
     Column("created_at", UtcDateTime, nullable=False),
+    Column("attempts", Integer, nullable=False, default=0),
+    Column("not_before", UtcDateTime),
+    Column("lease_owner", String(32)),
+    Column("lease_until", UtcDateTime),
     UniqueConstraint("source", "id"),
     Index("ix_outbox_correlation", "correlation"),
+    Index("ix_outbox_publisher_number", "publisher", "number"),
 )
 
 inbox = Table(

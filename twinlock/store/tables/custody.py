@@ -128,3 +128,26 @@ audit_entries = Table(
     Column("detail", Json, nullable=False),
     Column("mac", LargeBinary(32), nullable=False),
 )
+
+# Law 9: whose signatures count, at the custodian and at its callers. A key belongs to one name for good.
+enrolled_workers = Table(
+    "enrolled_workers",
+    metadata,
+    Column("fingerprint", String(64), primary_key=True),
+    Column("name", String(40), nullable=False),
+    Column("public_key", LargeBinary(32), nullable=False),
+    Column("login", String(100)),
+    Column("enrolled_at", UtcDateTime, nullable=False),
+    Column("retired_at", UtcDateTime),
+    Index("ix_enrolled_workers_name", "name"),
+)
+
+# Law 9: the ids of requests that the custodian has taken, until they have expired.
+taken_requests = Table(
+    "taken_requests",
+    metadata,
+    Column("caller", String(40), primary_key=True),
+    Column("id", String(32), primary_key=True),
+    Column("until", UtcDateTime, nullable=False),
+    Index("ix_taken_requests_until", "until"),
+)

@@ -1,10 +1,11 @@
 """Requests, jobs and whose turn it is; owned by the workers."""
 
-from sqlalchemy import BigInteger, Column, Index, Integer, String, Table
+from sqlalchemy import BigInteger, Boolean, Column, Index, Integer, LargeBinary, String, Table
 
 from twinlock.store.tables.base import Json, UtcDateTime, metadata
 
-# The outcome of every request from outside: what a waiting command reads.
+# Every request, from its first receipt on: whose it is, what exactly was asked, whether it was let in (law 13: settled
+# once, and never asked again), and how it ended, which is what a waiting command reads. Kept for good.
 requests = Table(
     "requests",
     metadata,
@@ -13,6 +14,8 @@ requests = Table(
     Column("publisher", String(100), nullable=False),
     Column("type", String(100), nullable=False),
     Column("correlation", String(100), nullable=False),
+    Column("digest", LargeBinary(32), nullable=False),
+    Column("accepted", Boolean, nullable=False),
     Column("outcome", String(10)),
     Column("answer", Json, nullable=False),
     Column("received_at", UtcDateTime, nullable=False),

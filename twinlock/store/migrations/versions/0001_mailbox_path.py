@@ -23,15 +23,20 @@ def upgrade() -> None:
     _audit_entries()
     _dead_letters()
     _deliveries()
+    _enrolled_workers()
     _inbox()
     _jobs()
     _object_intents()
     _outbox()
+    _publishers()
     _requests()
     _superseded_objects()
+    _taken_requests()
     _tenants()
     _turns()
     _wake_slots()
+    _publisher_tenants()
+    _publisher_types()
     _policies()
     _availability_keys()
     _containers()
@@ -59,15 +64,20 @@ def downgrade() -> None:
         "containers",
         "availability_keys",
         "policies",
+        "publisher_types",
+        "publisher_tenants",
         "wake_slots",
         "turns",
         "tenants",
+        "taken_requests",
         "superseded_objects",
         "requests",
+        "publishers",
         "outbox",
         "object_intents",
         "jobs",
         "inbox",
+        "enrolled_workers",
         "deliveries",
         "dead_letters",
         "audit_entries",
@@ -142,6 +152,20 @@ def _deliveries() -> None:
     op.create_index("ix_deliveries_correlation", "deliveries", ["correlation"])
 
 
+def _enrolled_workers() -> None:
+    op.create_table(
+        "enrolled_workers",
+        sa.Column("fingerprint", sa.String(64), nullable=False),
+        sa.Column("name", sa.String(40), nullable=False),
+        sa.Column("public_key", sa.LargeBinary(32), nullable=False),
+        sa.Column("login", sa.String(100)),
+        sa.Column("enrolled_at", _MOMENT, nullable=False),
+        sa.Column("retired_at", _MOMENT),
+        sa.PrimaryKeyConstraint("fingerprint", name=op.f("pk_enrolled_workers")),
+    )
+    op.create_index("ix_enrolled_workers_name", "enrolled_workers", ["name"])
+
+
 def _inbox() -> None:
     op.create_table(
         "inbox",
@@ -207,10 +231,52 @@ def _outbox() -> None:
         sa.Column("correlation", sa.String(100), nullable=False),
         sa.Column("body", sa.LargeBinary(), nullable=False),
         sa.Column("created_at", _MOMENT, nullable=False),
+        sa.Column("attempts", sa.Integer(), nullable=False),
+        sa.Column("not_before", _MOMENT),
+        sa.Column("lease_owner", sa.String(32)),
+        sa.Column("lease_until", _MOMENT),
         sa.PrimaryKeyConstraint("number", name=op.f("pk_outbox")),
         sa.UniqueConstraint("source", "id", name=op.f("uq_outbox_source_id")),
     )
     op.create_index("ix_outbox_correlation", "outbox", ["correlation"])
+    op.create_index("ix_outbox_publisher_number", "outbox", ["publisher", "number"])
+
+
+def _publishers() -> None:
+    op.create_table(
+        "publishers",
+        sa.Column("user", sa.String(100), nullable=False),
+        sa.Column("all_tenants", sa.Boolean(), nullable=False),
+        sa.Column("added_at", _MOMENT, nullable=False),
+        sa.PrimaryKeyConstraint("user", name=op.f("pk_publishers")),
+    )
+
+
+def _publisher_tenants() -> None:
+    op.create_table(
+        "publisher_tenants",
+        sa.Column("user", sa.String(100), nullable=False),
+        sa.Column("tenant_id", sa.String(36), nullable=False),
+        sa.PrimaryKeyConstraint("user", "tenant_id", name=op.f("pk_publisher_tenants")),
+        sa.ForeignKeyConstraint(
+            ["user"], ["publishers.user"], name=op.f("fk_publisher_tenants_user"), ondelete="CASCADE"
+        ),
+        sa.ForeignKeyConstraint(
+            ["tenant_id"], ["tenants.id"], name=op.f("fk_publisher_tenants_tenant_id"), ondelete="CASCADE"
+        ),
+    )
+
+
+def _publisher_types() -> None:
+    op.create_table(
+        "publisher_types",
+        sa.Column("user", sa.String(100), nullable=False),
+        sa.Column("type", sa.String(100), nullable=False),
+        sa.PrimaryKeyConstraint("user", "type", name=op.f("pk_publisher_types")),
+        sa.ForeignKeyConstraint(
+            ["user"], ["publishers.user"], name=op.f("fk_publisher_types_user"), ondelete="CASCADE"
+        ),
+    )
 
 
 def _requests() -> None:
@@ -221,6 +287,8 @@ def _requests() -> None:
         sa.Column("publisher", sa.String(100), nullable=False),
         sa.Column("type", sa.String(100), nullable=False),
         sa.Column("correlation", sa.String(100), nullable=False),
+        sa.Column("digest", sa.LargeBinary(32), nullable=False),
+        sa.Column("accepted", sa.Boolean(), nullable=False),
         sa.Column("outcome", sa.String(10)),
         sa.Column("answer", _JSON, nullable=False),
         sa.Column("received_at", _MOMENT, nullable=False),
@@ -238,6 +306,17 @@ def _superseded_objects() -> None:
         sa.PrimaryKeyConstraint("name", name=op.f("pk_superseded_objects")),
     )
     op.create_index("ix_superseded_objects_superseded_at", "superseded_objects", ["superseded_at"])
+
+
+def _taken_requests() -> None:
+    op.create_table(
+        "taken_requests",
+        sa.Column("caller", sa.String(40), nullable=False),
+        sa.Column("id", sa.String(32), nullable=False),
+        sa.Column("until", _MOMENT, nullable=False),
+        sa.PrimaryKeyConstraint("caller", "id", name=op.f("pk_taken_requests")),
+    )
+    op.create_index("ix_taken_requests_until", "taken_requests", ["until"])
 
 
 def _tenants() -> None:
