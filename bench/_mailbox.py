@@ -28,6 +28,7 @@ from twinlock.content.objects import Objects
 from twinlock.content.plain import BytesPlain
 from twinlock.content.reencrypt import Reencrypter
 from twinlock.content.settings import ContentSettings
+from twinlock.content.sweeper import Sweeper
 from twinlock.custody.memory import MemoryCustodian
 from twinlock.custody.port import USER, Asker, service
 from twinlock.store.engine import open_engine
@@ -37,9 +38,9 @@ from twinlock.store.tables.tenants import tenants
 from twinlock.store.unit import Cause, Store, Unit, new_id
 from workers.mailbox_reencryptor.orders import order
 from workers.names import MAILBOX_REENCRYPTOR
-from workers.runtime import Fleet, all_handlers
+from workers.roster import ROSTER, Workplace, handlers_of, upkeep_of
+from workers.runtime import Fleet
 from workers.settings import WorkerSettings
-from workers.upkeep import upkeep
 
 ADDRESS = "bench@acme.example"
 POLICIES = ("service-policy", "policy-p")
@@ -99,10 +100,11 @@ class Bench:
         reencrypter = Reencrypter(self.store, self.objects, Keyring(self.custodian, clock), self.settings)
         transport = Telling(self.store, clock, {ReencryptionWoken.type: [MAILBOX_REENCRYPTOR]})
         transport.announced = announced
-        handlers = all_handlers(self.store, self.custodian, reencrypter, settings)
-        consumers = ConsumerRuntime(self.store, transport, handlers, clock, Ladder())
+        sweeper = Sweeper(self.store, self.objects, self.settings)
+        place = Workplace(self.store, self.custodian, reencrypter, sweeper, settings)
+        consumers = ConsumerRuntime(self.store, transport, handlers_of(place), clock, Ladder())
         relay = Relay(self.store, transport, clock)
-        return Fleet(self.store, relay, consumers, upkeep(self.store, settings), clock, settings)
+        return Fleet(tuple(ROSTER), self.store, relay, consumers, upkeep_of(place), clock, settings)
 
 
 class Telling(EmbeddedTransport):

@@ -30,12 +30,20 @@ class Answer:
     finished_at: datetime | None
 
 
-async def answer(unit: Unit, asked: Asked, outcome: RequestOutcome, answer: Mapping[str, Any], detail: str) -> None:
-    """Write the outcome and tell the publisher; the first answer stands."""
+async def answer(
+    unit: Unit,
+    asked: Asked,
+    outcome: RequestOutcome,
+    answer: Mapping[str, Any],
+    detail: str,
+    event_id: str | None = None,
+) -> None:
+    """Write the outcome and tell the publisher; the first answer stands. `event_id`: default `answer_id`."""
     same = (requests.c.source == asked.source, requests.c.id == asked.id)
     values = {"outcome": outcome.value, "answer": {**answer, _DETAIL: detail}, "finished_at": unit.clock.now()}
-    written = await unit.execute(update(requests).where(*same, requests.c.outcome.is_(None)).values(values))
-    if written.rowcount == 0 and await unit.row(select(requests.c.id).where(*same)) is not None:
+    ending = update(requests).where(*same, requests.c.outcome.is_(None)).values(values)
+    written = (await unit.execute(ending.returning(requests.c.publisher))).first()
+    if written is None and await unit.row(select(requests.c.id).where(*same)) is not None:
         return
     told = RequestAnswered(
         request=asked.id,
@@ -43,13 +51,23 @@ async def answer(unit: Unit, asked: Asked, outcome: RequestOutcome, answer: Mapp
         request_type=asked.type,
         outcome=outcome,
         detail=detail,
+        publisher=written.publisher if written is not None else None,
     )
-    unit.emit(told, event_id=answer_id(asked.source, asked.id))
+    unit.emit(told, event_id=event_id or answer_id(asked.source, asked.id))
 
 
 def answer_id(source: str, request_id: str) -> str:
     """Derive the id of the answer's event, so that a repeat is the same event."""
     named = f"{source}\n{request_id}".encode()
+    return f"answer-{hashlib.sha256(named).hexdigest()}"
+
+
+def refusal_id(publisher: str, source: str, request_id: str) -> str:
+    """Derive the id of the answer to what is rejected: whoever tells it, the transport too, tells the same event.
+
+    Not `answer_id`: a stranger may have taken the id of somebody else's request.
+    """
+    named = f"refused\n{publisher}\n{source}\n{request_id}".encode(errors="replace")
     return f"answer-{hashlib.sha256(named).hexdigest()}"
 
 

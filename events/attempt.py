@@ -1,16 +1,21 @@
-"""One attempt at one delivery: parse, look into the inbox, prepare, commit with the inbox row, acknowledge (law 11)."""
+"""One attempt at one delivery: parse, see who sent it, look into the inbox, prepare, commit with the inbox row,
+acknowledge (laws 11 and 13).
+"""
 
 import asyncio
 import logging
-from collections.abc import Awaitable, Callable, Coroutine, Mapping
-from dataclasses import dataclass
+from collections.abc import Awaitable, Callable, Coroutine, Mapping, Sequence
+from dataclasses import dataclass, replace
 from typing import Any, TypeVar
 
+from events.admission import Admission, Refused
+from events.committing import Committing, Prepared, Run
 from events.handler import Handler, Received, Rejected, TryLater
-from events.inbox import Conflict, Entry, admit, handled
+from events.inbox import Conflict, Entry, handled, handled_among
 from events.joined import JoinedIncoming
+from events.together import Together
 from events.transport import Incoming, Message
-from events.verdict import DeadlinePassed, NoHandler
+from events.verdict import UNWANTED, DeadlinePassed, NoHandler, told
 from events.waiting import Jitter, randomly, unstrayed
 from schemas.envelope import Envelope, parse
 from schemas.event import Event, Malformed, MessageRefused
@@ -22,6 +27,8 @@ log = logging.getLogger(__name__)
 
 T = TypeVar("T")
 Shielded = Callable[[Coroutine[Any, Any, T]], Awaitable[T]]
+
+_LOOKUPS = 100
 
 # A second try in the same process can't change any of these.
 _SETTLED = (MessageRefused, Conflict, NoHandler, Rejected, TryLater, DeadlinePassed)
@@ -45,6 +52,7 @@ class Attempt:
         store: Store,
         clock: Clock,
         handlers: Mapping[str, Handler[Any, Any]],
+        admission: Admission,
         shielded: Shielded[Exception | None],
         settings: AttemptSettings,
         jitter: Jitter = randomly,
@@ -52,19 +60,18 @@ class Attempt:
         self._store = store
         self._clock = clock
         self._handlers = handlers
+        self._admission = admission
         self._shielded = shielded
         self._settings = settings
         self._jitter = jitter
+        self._commit = Committing(store)
+        self._known: Together[Entry, bool] = Together(self._look_up, _LOOKUPS, 1)
 
     async def __call__(self, consumer: str, incoming: Incoming) -> None:
         """Handle a delivery and acknowledge it, or raise what stood in the way."""
-        envelope, event = read(incoming.message)
-        handler = self._handlers.get(envelope.type)
-        if handler is None:
-            raise NoHandler
-        run = _Run(consumer, incoming, handler, event, Received(envelope, incoming.message.publisher))
-        if await self._repeated(run):
-            log.debug("handled before")
+        run = await self._let_in(consumer, incoming)
+        if run is None or await self._repeated(run):
+            log.debug("handled before, or refused")
             return await incoming.ack()
         deadline = asyncio.get_running_loop().time() + self._settings.deadline
         for _ in range(self._settings.tries - 1):
@@ -77,13 +84,47 @@ class Attempt:
             await self._clock.sleep(self._settings.pause * self._jitter())
         return await self._through(run, deadline)
 
-    async def _repeated(self, run: "_Run") -> bool:
-        if isinstance(run.incoming, JoinedIncoming):
+    async def _let_in(self, consumer: str, incoming: Incoming) -> Run | None:
+        try:
+            return await self._admitted(consumer, incoming)
+        except UNWANTED as error:
+            if self._admission.is_outsider(incoming.message.publisher):
+                raise Refused(told(error)) from error  # a dead letter for each would let a stranger fill our table
+            raise
+
+    async def _admitted(self, consumer: str, incoming: Incoming) -> Run | None:
+        envelope, event = read(incoming.message)
+        self._admission.check_producer(incoming.message)
+        handler = self._handlers.get(envelope.type)
+        if handler is None:
+            raise NoHandler
+        received = Received(envelope, incoming.message.publisher)
+        message = await self._admission.admit(incoming.message, event, received)
+        if message is None:
+            return None
+        joined = incoming if isinstance(incoming, JoinedIncoming) else None
+        return Run(
+            incoming,
+            joined,
+            handler,
+            event,
+            replace(received, publisher=message.publisher),
+            Entry.of(consumer, message),
+        )
+
+    async def _repeated(self, run: Run) -> bool:
+        if run.joined is not None:
+            return False
+        if not await self._known(run.entry):
             return False
         async with self._store.read() as reader:
             return await handled(reader, run.entry)
 
-    async def _through(self, run: "_Run", deadline: float) -> None:
+    async def _look_up(self, entries: Sequence[Entry]) -> Sequence[bool]:
+        async with self._store.glance() as reader:
+            return await handled_among(reader, entries)
+
+    async def _through(self, run: Run, deadline: float) -> None:
         for _ in range(self._settings.restarts):
             try:
                 return await self._once(run, deadline)
@@ -91,60 +132,40 @@ class Attempt:
                 log.debug("a row moved on while the event was handled; starting over")
         return await self._once(run, deadline)
 
-    async def _once(self, run: "_Run", deadline: float) -> None:
+    async def _once(self, run: Run, deadline: float) -> None:
         plan = await _in_time(run.handler.prepare(run.event, run.received), deadline)
         if (error := await self._shielded(self._finish(run, plan))) is not None:
             raise error
 
-    async def _finish(self, run: "_Run", plan: Any) -> Exception | None:
+    async def _finish(self, run: Run, plan: Any) -> Exception | None:
         # Returns its failure: raised in a task of its own, it would take every other commit down.
         try:
-            await self._commit(run, plan)
+            await self._commit(Prepared(run, plan))
         except Exception as error:  # noqa: BLE001  # handed to the attempt that waits for it
             return error
         reach(CrashPoint.BEFORE_ACK)
         try:
-            await _acknowledge(run.incoming)
+            await _acknowledge(run)
         except Exception as error:  # noqa: BLE001  # the effect is durable; the inbox absorbs the repeat
             log.info("the acknowledgement failed with %s; the event will come again", type(error).__name__)
         reach(CrashPoint.AFTER_ACK)
         return None
 
-    async def _commit(self, run: "_Run", plan: Any) -> None:
-        async with self._store.begin(run.received.cause) as unit:
-            if await admit(unit, run.entry):
-                await run.handler.commit(unit, plan)
-            if isinstance(run.incoming, JoinedIncoming):
-                await run.incoming.ack_within(unit)
-
-
-class _Run:
-    """Hold what one attempt is about."""
-
-    def __init__(
-        self, consumer: str, incoming: Incoming, handler: Handler[Any, Any], event: Event, received: Received
-    ) -> None:
-        self.incoming = incoming
-        self.handler = handler
-        self.event = event
-        self.received = received
-        self.entry = Entry.of(consumer, incoming.message)
-
 
 def read(message: Message) -> tuple[Envelope, Event]:
     """Parse a message; refuse one whose label is not its content's: inbox and routes go by the label."""
-    envelope, event = parse(message.body)
+    envelope, event = message.parsed or parse(message.body)
     for name in ("source", "id", "type"):
         if getattr(envelope, name) != getattr(message, name):
             raise Malformed(f"the {name} that it travelled under is not the envelope's")
     return envelope, event
 
 
-async def _acknowledge(incoming: Incoming) -> None:
-    if isinstance(incoming, JoinedIncoming):
-        incoming.release()
+async def _acknowledge(run: Run) -> None:
+    if run.joined is not None:
+        run.joined.release()
     else:
-        await incoming.ack()
+        await run.incoming.ack()
 
 
 async def _in_time(preparing: Coroutine[Any, Any, T], deadline: float) -> T:

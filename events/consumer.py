@@ -10,12 +10,13 @@ from collections.abc import Coroutine, Sequence
 from dataclasses import dataclass, field
 from typing import Any, TypeVar
 
+from events.admission import Admission
 from events.attempt import Attempt, AttemptSettings, origin
 from events.context import handling
 from events.handler import Handler
 from events.ladder import Ladder
 from events.transport import Incoming, Transport
-from events.verdict import GiveUp, Retry, judge
+from events.verdict import GiveUp, Reject, Verdict, judge
 from events.waiting import Jitter, randomly, unstrayed
 from twinlock.keys.ports import Clock
 from twinlock.store.unit import Store
@@ -55,6 +56,7 @@ class ConsumerRuntime:
         self._settings = settings or ConsumerSettings()
         self._jitter = jitter
         self._handlers = _by_consumer(handlers)
+        self._admission = Admission(store)
         self._running: set[asyncio.Task[None]] = set()
         self._finishing: set[asyncio.Task[Any]] = set()
         self._draining = False
@@ -112,7 +114,13 @@ class ConsumerRuntime:
             return await self._uncut(commits, work)
 
         return Attempt(
-            self._store, self._clock, self._handlers[consumer], shielded, self._settings.attempt, self._jitter
+            self._store,
+            self._clock,
+            self._handlers[consumer],
+            self._admission,
+            shielded,
+            self._settings.attempt,
+            self._jitter,
         )
 
     async def _uncut(self, commits: asyncio.TaskGroup, work: Coroutine[Any, Any, T]) -> T:
@@ -144,11 +152,15 @@ class ConsumerRuntime:
         return True
 
 
-async def _carry_out(incoming: Incoming, verdict: Retry | GiveUp, error: Exception) -> None:
+async def _carry_out(incoming: Incoming, verdict: Verdict, error: Exception) -> None:
     name = type(error).__name__
     if isinstance(verdict, GiveUp):
         log.error("given up after %s at %s: %s", name, origin(error), verdict.reason)
         await incoming.dead_letter(verdict.reason)
+    elif isinstance(verdict, Reject):
+        # Whoever sends rubbish decides how often: that is not for the logs that people read.
+        log.info("rejected after %s: %s", name, verdict.reason)
+        await incoming.reject(verdict.reason)
     else:
         log.warning("handling failed with %s at %s; again in %.0f s", name, origin(error), verdict.delay)
         await incoming.retry(verdict.delay, verdict.reason)

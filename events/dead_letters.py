@@ -20,6 +20,7 @@ from schemas.facts import AlertRaised, DeliveryDeadLettered
 from schemas.identifiers import PROVIDER, Audience, Severity
 from twinlock.errors import NotFound
 from twinlock.store.tables.bus import dead_letters, deliveries
+from twinlock.store.text import fitting, storable
 from twinlock.store.unit import Cause, Reader, Unit
 
 REASON_LIMIT = 500
@@ -56,8 +57,11 @@ class DeadLetter:
 
 async def bury(unit: Unit, consumer: str, message: Message, attempts: int, reason: str) -> None:
     """Put a message into the table and tell: the event and the alert leave with the same commit."""
-    row = {name: getattr(message, name) for name in _COPIED if name != "consumer"}
-    row |= {"consumer": consumer, "attempts": attempts, "reason": reason[:REASON_LIMIT], "at": unit.clock.now()}
+    # Rubbish may carry anything where its names should be, and still has to get in.
+    names = {"publisher", "source", "id", "type", "correlation"}
+    row: dict[str, Any] = {name: fitting(getattr(message, name), dead_letters.c[name]) for name in names}
+    row |= {"consumer": consumer, "body": message.body, "attempts": attempts, "at": unit.clock.now()}
+    row |= {"reason": storable(reason, REASON_LIMIT)}
     await unit.execute(insert(dead_letters).values(row))
     if message.type not in _UNTOLD:
         # The letter's own cause, in the same unit: both share the list of queued events.

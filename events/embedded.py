@@ -145,6 +145,10 @@ class EmbeddedIncoming:
         finally:
             self.release()
 
+    async def reject(self, reason: str) -> None:
+        """Move the row to the dead letters: outsiders' requests are refused before they get here."""
+        await self.dead_letter(reason)
+
 
 async def _unhandled(unit: Unit, rows: Sequence[dict[str, Any]]) -> Sequence[dict[str, Any]]:
     """Leave out what its consumer has handled, so that no repetition is ever prepared; a forgery goes on to be told."""

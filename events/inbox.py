@@ -4,8 +4,10 @@ A row exists only for what was handled, so that a retried or redriven delivery r
 """
 
 import hashlib
+from collections.abc import Sequence
 from dataclasses import dataclass
 from datetime import datetime
+from typing import Any
 
 from sqlalchemy import delete, select
 
@@ -15,14 +17,14 @@ from twinlock.errors import TwinlockError
 from twinlock.store.tables.bus import inbox
 from twinlock.store.unit import Reader, Unit
 
-FIRST_RECEIPT = "@publisher"  # stands for the publisher itself; no worker can have this name
+_KEY = (inbox.c.consumer, inbox.c.publisher, inbox.c.source, inbox.c.id)
 
 
 class Conflict(TwinlockError):
-    """Refuse a message whose source and id came before with another body: one of the two is a forgery or a fault."""
+    """Refuse a message whose source and id are already those of another: one of the two is a forgery or a fault."""
 
-    def __init__(self) -> None:
-        super().__init__("the same source and id came before with another body", hint="give a new message a new id")
+    def __init__(self, how: str = "with another body") -> None:
+        super().__init__(f"the same source and id came before {how}", hint="give a new message a new id")
 
 
 @dataclass(frozen=True, slots=True)
@@ -41,6 +43,11 @@ class Entry:
         digest = hashlib.sha256(message.body).digest()
         return cls(consumer, message.publisher, message.source, message.id, digest)
 
+    @property
+    def key(self) -> tuple[str, ...]:
+        """Return what names the message."""
+        return self.consumer, self.publisher, self.source, self.id
+
 
 async def handled(reader: Reader, entry: Entry) -> bool:
     """Tell whether the message was handled before; raise `Conflict` if it was, with another body."""
@@ -57,26 +64,40 @@ async def handled(reader: Reader, entry: Entry) -> bool:
     return known is not None
 
 
+async def handled_among(reader: Reader, entries: Sequence[Entry]) -> Sequence[bool]:
+    """Tell for each message whether it was handled before, by the same body or by another one: `admit` tells which."""
+    query = select(*_KEY).where(
+        inbox.c.consumer.in_({entry.consumer for entry in entries}), inbox.c.id.in_({entry.id for entry in entries})
+    )
+    known = {tuple(row) for row in await reader.rows(query)}
+    return [entry.key in known for entry in entries]
+
+
 async def admit(unit: Unit, entry: Entry) -> bool:
     """Write the inbox row; false if it is there already, `Conflict` if it is there with another body."""
-    statement = insert_once(unit, inbox).values(
-        consumer=entry.consumer,
-        publisher=entry.publisher,
-        source=entry.source,
-        id=entry.id,
-        digest=entry.digest,
-        at=unit.clock.now(),
-    )
-    if (await unit.execute(statement)).rowcount == 1:
+    if (await unit.execute(insert_once(unit, inbox).values(_row(unit, entry)))).rowcount == 1:
         return True
     await handled(unit, entry)
     return False
 
 
-async def forget(unit: Unit, before: datetime) -> int:
-    """Remove rows older than `before`; nothing older may ever be delivered again.
+async def admit_all(unit: Unit, entries: Sequence[Entry]) -> set[tuple[str, ...]]:
+    """Write the inbox rows and return the keys of those that were not there already."""
+    written = await unit.execute(insert_once(unit, inbox).returning(*_KEY), [_row(unit, entry) for entry in entries])
+    return {tuple(row) for row in written.all()}
 
-    Those of first receipt stay as long as their requests do, which is for good.
-    """
-    old = delete(inbox).where(inbox.c.at < before, inbox.c.consumer != FIRST_RECEIPT)
-    return (await unit.execute(old)).rowcount
+
+def _row(unit: Unit, entry: Entry) -> dict[str, Any]:
+    return {
+        "consumer": entry.consumer,
+        "publisher": entry.publisher,
+        "source": entry.source,
+        "id": entry.id,
+        "digest": entry.digest,
+        "at": unit.clock.now(),
+    }
+
+
+async def forget(unit: Unit, before: datetime) -> int:
+    """Remove rows older than `before`; nothing older may ever be delivered again, but a request with its outcome."""
+    return (await unit.execute(delete(inbox).where(inbox.c.at < before))).rowcount

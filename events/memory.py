@@ -16,7 +16,7 @@ from twinlock.keys.ports import Clock
 
 @dataclass(frozen=True, slots=True)
 class MemoryLetter:
-    """Hold one dead letter."""
+    """Hold one delivery that was given up or rejected."""
 
     delivery: Delivery
     reason: str
@@ -24,12 +24,13 @@ class MemoryLetter:
 
 @dataclass(slots=True)
 class MemoryBroker:
-    """Hold the queues of every consumer, and the dead letters."""
+    """Hold the queues of every consumer, the dead letters, and what was rejected."""
 
     clock: Clock
     routes: Mapping[str, Sequence[str]]
     waiting: dict[int, Delivery] = field(default_factory=dict)
     letters: list[MemoryLetter] = field(default_factory=list)
+    rejected: list[MemoryLetter] = field(default_factory=list)
     _numbers: "count[int]" = field(default_factory=lambda: count(1))
 
     def put(self, consumer: str, message: Message) -> None:
@@ -114,6 +115,11 @@ class MemoryIncoming:
         self._take_out()
         letter = replace(self._delivery, attempts=self.attempts + 1)
         self._transport.broker.letters.append(MemoryLetter(letter, reason))
+
+    async def reject(self, reason: str) -> None:
+        """Keep it apart from the letters: nobody puts it back."""
+        self._take_out()
+        self._transport.broker.rejected.append(MemoryLetter(self._delivery, reason))
 
     def _take_out(self) -> None:
         self._transport.broker.waiting.pop(self._delivery.number, None)

@@ -1,17 +1,16 @@
-"""The one door for requests: from our own commands and from outside."""
+"""The door for our own commands' requests: what goes through it is accepted, and its record says so."""
 
 from sqlalchemy import insert
 
-from events.inbox import FIRST_RECEIPT, Conflict, Entry, admit
-from events.once import insert_once
+from events.inbox import Conflict
+from events.records import write
 from events.transport import Message
 from schemas.envelope import enclose, parse, serialise
 from schemas.event import Event
 from schemas.registry import REQUESTS
 from twinlock.errors import TwinlockError
 from twinlock.store.tables.bus import outbox
-from twinlock.store.tables.work import requests
-from twinlock.store.unit import LOCAL_PUBLISHER, Cause, Store, Unit, new_id
+from twinlock.store.unit import Cause, Store, Unit, new_id
 
 _TYPES = frozenset(request.type for request in REQUESTS)
 
@@ -41,7 +40,7 @@ class Publisher:
         )
         return await self.publish(serialise(envelope))
 
-    async def publish(self, body: bytes, publisher: str = LOCAL_PUBLISHER) -> str:
+    async def publish(self, body: bytes) -> str:
         """Take a request as somebody wrote it and return its id; the same body again changes nothing.
 
         Raise a `MessageRefused`, `NotARequest`, or `Conflict` for a known source and id with another body.
@@ -49,19 +48,20 @@ class Publisher:
         envelope, _event = parse(body)
         if envelope.type not in _TYPES:
             raise NotARequest(envelope.type)
-        message = Message(publisher, envelope.source, envelope.id, envelope.type, envelope.correlation, body)
+        message = Message(self._store.sender, envelope.source, envelope.id, envelope.type, envelope.correlation, body)
         async with self._store.begin(Cause(envelope.correlation)) as unit:
-            if await admit(unit, Entry.of(FIRST_RECEIPT, message)):
-                await _accept(unit, message)
+            await _accept(unit, message)
         self._store.outgoing.set()
         return envelope.id
 
 
 async def _accept(unit: Unit, message: Message) -> None:
-    known = {"source": message.source, "id": message.id, "publisher": message.publisher, "type": message.type}
-    known |= {"correlation": message.correlation}
-    now = unit.clock.now()
-    row = known | {"answer": {}, "received_at": now}
-    if (await unit.execute(insert_once(unit, requests).values(row))).rowcount == 0:
-        raise Conflict  # another publisher used this very source and id
-    await unit.execute(insert(outbox).values(known | {"body": message.body, "created_at": now}))
+    first = await write(unit, message, accepted=True)
+    if first is None:
+        names = ("source", "id", "publisher", "type", "correlation", "body")
+        row = {name: getattr(message, name) for name in names}
+        await unit.execute(insert(outbox).values(row | {"created_at": unit.clock.now()}))
+    elif not first.is_of(message):
+        raise Conflict
+    elif first.publisher != message.publisher:
+        raise Conflict("by another publisher")

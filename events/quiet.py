@@ -3,10 +3,10 @@
 from dataclasses import dataclass
 from datetime import datetime
 
-from sqlalchemy import ColumnElement, ScalarSelect, Table, and_, func, select
+from sqlalchemy import ColumnElement, Exists, ScalarSelect, Table, and_, exists, func, select
 
 from twinlock.store.tables.bus import dead_letters, deliveries, outbox
-from twinlock.store.tables.work import jobs
+from twinlock.store.tables.work import jobs, requests
 from twinlock.store.unit import Reader
 
 
@@ -14,7 +14,8 @@ from twinlock.store.unit import Reader
 class Pending:
     """Count what is left; `delayed` are those of the deliveries and jobs whose time has not come yet.
 
-    Dead letters are reported and not waited for: nothing happens to them by itself.
+    Dead letters are reported and not waited for: nothing happens to them by itself. `requests` are those without an
+    outcome that were not given up: one that travels on a broker is in no table but that of its record.
     """
 
     outbox: int
@@ -22,11 +23,12 @@ class Pending:
     jobs: int
     delayed: int
     dead_letters: int
+    requests: int
 
     @property
     def quiet(self) -> bool:
         """Tell whether everything that the correlation set off has been handled."""
-        return self.outbox + self.deliveries + self.jobs == 0
+        return self.outbox + self.deliveries + self.jobs + self.requests == 0
 
 
 async def pending(reader: Reader, correlation: str, now: datetime) -> Pending:
@@ -38,10 +40,15 @@ async def pending(reader: Reader, correlation: str, now: datetime) -> Pending:
         _count(deliveries, correlation, deliveries.c.not_before > now).label("delayed_deliveries"),
         _count(jobs, correlation, jobs.c.not_before > now).label("delayed_jobs"),
         _count(dead_letters, correlation).label("dead_letters"),
+        _count(requests, correlation, requests.c.outcome.is_(None), ~_given_up()).label("requests"),
     )
     (row,) = await reader.rows(counts)
     delayed = row.delayed_deliveries + row.delayed_jobs
-    return Pending(row.outbox, row.deliveries, row.jobs, delayed, row.dead_letters)
+    return Pending(row.outbox, row.deliveries, row.jobs, delayed, row.dead_letters, row.requests)
+
+
+def _given_up() -> Exists:
+    return exists().where(dead_letters.c.source == requests.c.source, dead_letters.c.id == requests.c.id)
 
 
 def _count(table: Table, correlation: str, *conditions: ColumnElement[bool]) -> ScalarSelect[int]:

@@ -7,10 +7,16 @@ from collections.abc import AsyncIterator, Sequence
 from dataclasses import dataclass, field
 from typing import Protocol
 
+from schemas.envelope import Envelope
+from schemas.event import Event
+
 
 @dataclass(frozen=True, slots=True)
 class Message:
-    """Hold one message as it travels; `publisher` is the sender that the transport itself vouches for."""
+    """Hold one message as it travels; `publisher` is the sender that the transport itself vouches for.
+
+    `parsed` is what the transport itself has read in this very body, where it had to read it.
+    """
 
     publisher: str
     source: str
@@ -18,10 +24,11 @@ class Message:
     type: str
     correlation: str
     body: bytes = field(repr=False)
+    parsed: tuple[Envelope, Event] | None = field(default=None, repr=False, compare=False)
 
 
 class Incoming(Protocol):
-    """One delivery of a message to one consumer. Exactly one of the three methods is called, once."""
+    """One delivery of a message to one consumer. Exactly one of the four settling methods is called, once."""
 
     @property
     def message(self) -> Message:
@@ -43,6 +50,13 @@ class Incoming(Protocol):
 
     async def dead_letter(self, reason: str) -> None:
         """Give it up: it goes to the dead-letter table with a reason that is free of secrets."""
+        ...
+
+    async def reject(self, reason: str) -> None:
+        """Refuse what came from outside: keep it where it can halt nobody, and tell its publisher the reason.
+
+        Where requests are refused before they are taken, nothing of the kind arrives, and it is a dead letter.
+        """
         ...
 
 

@@ -2,6 +2,7 @@
 
 from dataclasses import dataclass
 
+from events.admission import NotProducer, Refused
 from events.handler import Rejected, TryLater
 from events.inbox import Conflict
 from events.ladder import Ladder
@@ -23,6 +24,16 @@ class GiveUp:
     reason: str
 
 
+@dataclass(frozen=True, slots=True)
+class Reject:
+    """Refuse what came from outside: it must not fill our tables."""
+
+    reason: str
+
+
+Verdict = Retry | GiveUp | Reject
+
+
 class DeadlinePassed(Exception):
     """Say that a handler did not finish in time."""
 
@@ -31,14 +42,15 @@ class NoHandler(Exception):
     """Say that a consumer was sent an event that it has no handler for."""
 
 
-def judge(error: Exception, attempts: int, ladder: Ladder) -> Retry | GiveUp:
+UNWANTED = (MessageRefused, Conflict, NoHandler, NotProducer)
+
+
+def judge(error: Exception, attempts: int, ladder: Ladder) -> Verdict:
     """Decide by the failure; every reason is free of secrets, so of an unforeseen failure only its class is told."""
-    if isinstance(error, MessageRefused):
-        return GiveUp(f"{error.reason}: {error.detail}")
-    if isinstance(error, Conflict):
-        return GiveUp(f"conflict: {error}")
-    if isinstance(error, NoHandler):
-        return GiveUp("no-handler: the consumer does not handle events of this type")
+    if isinstance(error, Refused):
+        return Reject(error.reason)
+    if isinstance(error, UNWANTED):
+        return GiveUp(told(error))
     if isinstance(error, Rejected):
         return GiveUp(error.reason)
     if isinstance(error, TryLater):
@@ -46,7 +58,18 @@ def judge(error: Exception, attempts: int, ladder: Ladder) -> Retry | GiveUp:
     return _later(ladder.delay(attempts), None, type(error).__name__)
 
 
-def _later(tier: float | None, own: float | None, reason: str) -> Retry | GiveUp:
+def told(error: Exception) -> str:
+    """Say what is wrong with a message that should not have been sent: one of `UNWANTED`."""
+    if isinstance(error, MessageRefused):
+        return f"{error.reason}: {error.detail}"
+    if isinstance(error, NotProducer):
+        return error.reason
+    if isinstance(error, NoHandler):
+        return "no-handler: the consumer does not handle events of this type"
+    return f"conflict: {error}"
+
+
+def _later(tier: float | None, own: float | None, reason: str) -> Verdict:
     # A handler's own delay replaces the time of its tier, not its place: the ladder still ends.
     if tier is None:
         return GiveUp(reason)

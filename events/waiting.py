@@ -20,15 +20,16 @@ async def set_or_elapsed(event: asyncio.Event, clock: Clock, seconds: float) -> 
     if event.is_set():
         return True
     async with asyncio.TaskGroup() as group:
-        timer = group.create_task(_ring(event, clock, seconds))
+        timer = group.create_task(_ring(event, clock, clock.monotonic() + seconds))
         await event.wait()
         somebody = not timer.done()
         timer.cancel()
     return somebody
 
 
-async def _ring(event: asyncio.Event, clock: Clock, seconds: float) -> None:
-    await clock.sleep(seconds)
+async def _ring(event: asyncio.Event, clock: Clock, until: float) -> None:
+    # Not so many seconds from here on: the task may have been kept waiting for its start.
+    await clock.sleep(max(0.0, until - clock.monotonic()))
     event.set()
 
 

@@ -13,8 +13,10 @@ from pydantic.json_schema import models_json_schema
 from schemas.draft07 import draft_07
 from schemas.envelope import CONTENT_TYPE, Envelope
 from schemas.event import Event
+from schemas.facts import RequestAnswered
+from schemas.identifiers import RequestOutcome
 from schemas.registry import EVENTS, REQUESTS
-from schemas.routing import exchange, routing_key
+from schemas.routing import address, exchange, routing_key
 
 # Of the contract, not of the program: a new type or field raises the minor part, a type that goes the major part.
 CONTRACT_VERSION = "1.0.0"
@@ -48,12 +50,21 @@ def _content_type() -> str:
 def _channel(event: type[Event]) -> dict[str, Any]:
     key = routing_key(event.type)
     target = {"name": exchange(event), "type": "topic", "durable": True, "autoDelete": False}
+    parameters = {"parameters": _answer_parameters()} if event is RequestAnswered else {}
     return {
-        "address": key,
+        "address": address(event),
+        **parameters,
         "title": event.__name__,
         "description": _purpose(event),
         "messages": {key: {"$ref": f"#/components/messages/{key}"}},
         "bindings": {"amqp": {"is": "routingKey", "exchange": target, "bindingVersion": _BINDING}},
+    }
+
+
+def _answer_parameters() -> dict[str, Any]:
+    return {
+        "publisher": {"description": "The broker's login of whoever published the request, as one word."},
+        "outcome": {"description": "How the request ended.", "enum": [outcome.value for outcome in RequestOutcome]},
     }
 
 

@@ -34,6 +34,7 @@ class RequestAnswered(Event):
     request_type: Label
     outcome: RequestOutcome
     detail: Detail
+    publisher: Label | None = None
 
     @property
     def subject(self) -> str:

@@ -5,13 +5,18 @@ import random
 from collections.abc import AsyncIterator, Awaitable, Callable, Sequence
 from contextlib import AbstractAsyncContextManager, asynccontextmanager
 from dataclasses import replace
-from typing import Protocol
+from typing import TYPE_CHECKING, Protocol
 
 import pytest
-from sqlalchemy import Column, Integer, MetaData, String, Table, func, select, update
-from sqlalchemy.dialects.sqlite import insert
+from sqlalchemy import Column, Integer, MetaData, String, Table, case, select, update
 
 from events import dead_letters
+from events.amqp.collector import Collector
+from events.amqp.connection import Link
+from events.amqp.declare import declare
+from events.amqp.names import letter_queue
+from events.amqp.topology import fleet
+from events.amqp.transport import AmqpSettings, AmqpTransport
 from events.attempt import AttemptSettings
 from events.consumer import ConsumerRuntime, ConsumerSettings
 from events.embedded import EmbeddedTransport
@@ -23,7 +28,11 @@ from events.transport import Incoming, Message, Transport
 from schemas.envelope import enclose, serialise
 from schemas.facts import PolicyCreated, PolicyRefreshed
 from twinlock.clock import ManualClock
+from twinlock.store.once import insert_once
 from twinlock.store.unit import Cause, Store, Unit
+
+if TYPE_CHECKING:
+    from tests.servers.rabbitmq import RabbitNode, Vhost
 
 OpenStore = Callable[[], Awaitable[Store]]
 
@@ -59,13 +68,44 @@ class Bench(Protocol):
         """Put every dead letter back."""
         ...
 
+    @property
+    def delay(self) -> float:
+        """Return a delay, in seconds, that `passes` lets go by."""
+        ...
 
-class EmbeddedBench:
+    async def awaited(self) -> None:
+        """Return when the transport waits for the delay to go by."""
+        ...
+
+    def passes(self, seconds: float) -> None:
+        """Let time go by, where it does not go by itself."""
+        ...
+
+
+class Clocked:
+    """Let the time of a bench be that of a manual clock."""
+
+    delay = 30.0
+
+    def __init__(self, clock: ManualClock) -> None:
+        self._clock = clock
+
+    async def awaited(self) -> None:
+        """Wait until somebody sleeps."""
+        while self._clock.sleepers == 0:
+            await breathe()
+
+    def passes(self, seconds: float) -> None:
+        """Move the clock."""
+        self._clock.advance(seconds)
+
+
+class EmbeddedBench(Clocked):
     """Bench of the embedded transport: every transport has its own store on the one database."""
 
     def __init__(self, open_store: OpenStore, clock: ManualClock) -> None:
+        super().__init__(clock)
         self._open_store = open_store
-        self._clock = clock
 
     async def transport(self) -> Transport:
         """Open a transport."""
@@ -83,10 +123,11 @@ class EmbeddedBench:
             await dead_letters.retry(unit)
 
 
-class MemoryBench:
+class MemoryBench(Clocked):
     """Bench of the memory transport: the broker outlives its transports."""
 
     def __init__(self, clock: ManualClock) -> None:
+        super().__init__(clock)
         self._broker = MemoryBroker(clock, ROUTES)
 
     async def transport(self) -> Transport:
@@ -105,9 +146,95 @@ class MemoryBench:
         self._broker.retry_letters()
 
 
-@pytest.fixture(params=["embedded", "memory"])
-def bench(request: pytest.FixtureRequest, open_store: OpenStore, clock: ManualClock) -> Bench:
-    return EmbeddedBench(open_store, clock) if request.param == "embedded" else MemoryBench(clock)
+class AmqpBench:
+    """Bench of RabbitMQ: a virtual host outlives its transports, and its ladder has short tiers."""
+
+    delay = 1.5
+
+    def __init__(self, url: str, open_store: OpenStore, clock: ManualClock) -> None:
+        self._url = url
+        self._open_store = open_store
+        self._clock = clock
+        self._last: AmqpTransport | None = None
+
+    async def transport(self) -> AmqpTransport:
+        """Open a transport in place of the last one, whose process is gone."""
+        await self.close()
+        self._last = self._another()
+        return self._last
+
+    def _another(self) -> AmqpTransport:
+        settings = AmqpSettings(tiers=(0.02, self.delay))
+        return AmqpTransport(self._url, "test", "urn:twinlock:test", self._clock, settings)
+
+    async def letters(self) -> Sequence[Letter]:
+        """Collect the letters, and read them."""
+        transport, store = self._another(), await self._open_store()
+        async with asyncio.timeout(60), asyncio.TaskGroup() as group:
+            for consumer in ("one", "two"):
+                waiting = await depth(transport.publishing, letter_queue(consumer))
+                if waiting == 0:
+                    continue
+                before = len(await _letters(store))
+                group.create_task(Collector(transport, store, consumer).collect())
+                while len(await _letters(store)) < before + waiting:
+                    await breathe()
+            await transport.close()
+        return await _letters(store)
+
+    async def retry_letters(self) -> None:
+        """Put them back into the broker."""
+        transport, store = self._another(), await self._open_store()
+        async with store.begin(Cause("retry")) as unit:
+            await dead_letters.retry(unit)
+        for consumer in ("one", "two"):
+            await Collector(transport, store, consumer).put_back_once()
+        await transport.close()
+
+    async def awaited(self) -> None:
+        """Return: the broker needs nobody to wait."""
+
+    def passes(self, seconds: float) -> None:
+        """Do nothing: the broker's time goes by itself."""
+
+    async def close(self) -> None:
+        """Close the last transport as the end of its process does."""
+        if self._last is not None:
+            await self._last.consuming.drop()
+            await self._last.close()
+
+
+async def depth(link: Link, queue: str) -> int:
+    channel = await link.channel(confirms=False)
+    return int((await channel.declare_queue(queue, passive=True)).declaration_result.message_count or 0)
+
+
+async def _letters(store: Store) -> Sequence[Letter]:
+    async with store.read() as reader:
+        found = await dead_letters.listing(reader)
+    return [(letter.consumer, letter.id, letter.attempts, letter.reason) for letter in found]
+
+
+@asynccontextmanager
+async def amqp_bench(request: pytest.FixtureRequest, open_store: OpenStore, clock: ManualClock) -> AsyncIterator[Bench]:
+    node: RabbitNode = request.getfixturevalue("rabbit")
+    vhost: Vhost = request.getfixturevalue("vhost")
+    link = Link(vhost.url, "declares")
+    workers = {consumer: [PolicyRefreshed.type] for consumer in ("one", "two")}
+    await declare(link, fleet(workers, (0.02, AmqpBench.delay)))
+    await link.close()
+    bench = AmqpBench(node.user(vhost, "local", "^$", ".*", ".*"), open_store, clock)
+    yield bench
+    await bench.close()
+
+
+@pytest.fixture(params=["embedded", "memory", pytest.param("amqp", marks=pytest.mark.servers)])
+async def bench(request: pytest.FixtureRequest, open_store: OpenStore, clock: ManualClock) -> AsyncIterator[Bench]:
+    if request.param == "amqp":
+        async with amqp_bench(request, open_store, clock) as opened:
+            yield opened
+    else:
+        yield EmbeddedBench(open_store, clock) if request.param == "embedded" else MemoryBench(clock)
 
 
 @pytest.fixture
@@ -136,8 +263,8 @@ class Tell:
     async def commit(self, unit: Unit, plan: PolicyRefreshed) -> None:
         """Write the newest version and count."""
         key = {"consumer": self.consumer, "policy": plan.policy}
-        await unit.execute(insert(effects).values(**key, version=0, handled=0).on_conflict_do_nothing())
-        newest = func.max(effects.c.version, plan.version)
+        await unit.execute(insert_once(unit, effects).values(**key, version=0, handled=0))
+        newest = case((effects.c.version < plan.version, plan.version), else_=effects.c.version)
         change = update(effects).values(version=newest, handled=effects.c.handled + 1).filter_by(**key)
         await unit.execute(change)
 
@@ -196,6 +323,10 @@ class Forgetful:
     async def dead_letter(self, reason: str) -> None:
         """Give up."""
         await self._inner.dead_letter(reason)
+
+    async def reject(self, reason: str) -> None:
+        """Reject."""
+        await self._inner.reject(reason)
 
 
 def news(number: int, policy: str = "p", event_type: type[PolicyRefreshed] = PolicyRefreshed) -> Message:
@@ -301,20 +432,19 @@ async def test_attempts_are_each_consumers_own(transport: Transport) -> None:
     assert (3, 0) == (one.attempts, two.attempts)
 
 
-async def test_retry_waits(transport: Transport, clock: ManualClock) -> None:
+async def test_retry_waits(bench: Bench, transport: Transport) -> None:
     """A retried delivery comes when its delay is over, and others come meanwhile."""
     await transport.publish([news(1)])
     taking = transport.deliveries("one", 2)
-    await (await anext(taking)).retry(30.0, "trouble")
+    await (await anext(taking)).retry(bench.delay, "trouble")
     await transport.publish([news(2)])
     early = await anext(taking)
     async with asyncio.TaskGroup() as group:
         late = group.create_task(_next(taking))
         for _ in range(2):
-            while clock.sleepers == 0:
-                await breathe()
+            await bench.awaited()
             waiting = not late.done()
-            clock.advance(15.0)
+            bench.passes(bench.delay / 2)
 
     assert "p-2" == early.message.id
     assert waiting
@@ -325,23 +455,23 @@ async def _next(taking: AsyncIterator[Incoming]) -> Incoming:
     return await anext(taking)
 
 
-async def test_delay_survives_a_restart(bench: Bench, clock: ManualClock) -> None:
+async def test_delay_survives_a_restart(bench: Bench) -> None:
     """Attempts and delay of a delivery are kept across a restart."""
     first = await bench.transport()
     await first.publish([news(1), news(2)])
     early, _ = await take(first, "one", 2)
-    await early.retry(30.0, "trouble")
+    await early.retry(bench.delay, "trouble")
     second = await bench.transport()
     taking = second.deliveries("one", 2)
     now = await anext(taking)
-    clock.advance(30.0)
+    bench.passes(bench.delay)
     later = await anext(taking)
 
     assert ("p-2", 0) == (now.message.id, now.attempts)
     assert ("p-1", 1) == (later.message.id, later.attempts)
 
 
-async def test_dead_letter_and_back(bench: Bench, transport: Transport, clock: ManualClock) -> None:
+async def test_dead_letter_and_back(bench: Bench, transport: Transport) -> None:
     """A dead letter says who gave up, after how many attempts and why, and comes back as if new, for that consumer."""
     await transport.publish([news(1)])
     (incoming,) = await take(transport, "one", 1)
@@ -352,7 +482,7 @@ async def test_dead_letter_and_back(bench: Bench, transport: Transport, clock: M
     assert [("one", "p-1", 2, "no hope")] == await bench.letters()
 
     await bench.retry_letters()
-    clock.advance(POLL_SECONDS)
+    bench.passes(POLL_SECONDS)
     (back,) = await take(transport, "one", 1)
 
     assert [] == await bench.letters()

@@ -14,9 +14,10 @@ from pydantic import TypeAdapter
 
 from schemas.envelope import schema_uri
 from schemas.event import Event, EventType
+from schemas.facts import RequestAnswered
 from schemas.generate import DIALECT, GENERATED, documents, export
 from schemas.registry import EVENTS, FACTS, REQUESTS
-from schemas.routing import exchange, routing_key
+from schemas.routing import address, exchange, routing_key
 
 DOCUMENTS = {name: json.loads(text) for name, text in documents().items()}
 ASYNCAPI = DOCUMENTS["asyncapi.json"]
@@ -25,7 +26,7 @@ ASYNCAPI = DOCUMENTS["asyncapi.json"]
 REVIEWED_NAMES = {
     *("all_mailboxes", "assigned", "attempts", "audience", "consumer", "detail", "event", "event_type", "generation"),
     *("health", "items", "items_encrypted", "job", "key_versions", "keys", "kind", "mailbox", "mailboxes", "mode"),
-    *("name", "new_policy_key", "outcome", "policy", "reason", "rejected", "request", "request_source"),
+    *("name", "new_policy_key", "outcome", "policy", "publisher", "reason", "rejected", "request", "request_source"),
     *("request_type", "severity", "slot", "slots", "tenant", "version", "was", "workload"),
 }
 
@@ -87,6 +88,9 @@ def test_references_resolve() -> None:
         assert isinstance(found, dict)
 
 
+_EXCHANGES = dict.fromkeys(REQUESTS, "twinlock.requests") | {RequestAnswered: "twinlock.answers"}
+
+
 @pytest.mark.parametrize("event", EVENTS.values(), ids=lambda event: event.type)
 def test_channel(event: type[Event]) -> None:
     """Every type has a channel whose address is its routing key, on the exchange of its kind."""
@@ -94,9 +98,11 @@ def test_channel(event: type[Event]) -> None:
     channel = ASYNCAPI["channels"][key]
     binding = channel["bindings"]["amqp"]
 
-    assert key == channel["address"] == routing_key(event.type)
+    assert (
+        address(event) == channel["address"] == ("answer.{publisher}.{outcome}" if key.startswith("request.") else key)
+    )
     assert "routingKey" == binding["is"]
-    assert ("twinlock.requests" if event in REQUESTS else "twinlock.events") == exchange(event)
+    assert _EXCHANGES.get(event, "twinlock.events") == exchange(event)
     assert exchange(event) == binding["exchange"]["name"]
     assert event.type == ASYNCAPI["components"]["messages"][key]["name"]
 

@@ -10,6 +10,7 @@ from twinlock.content import containers, generations
 from twinlock.content.containers import Container
 from twinlock.custody.port import Asker, ContainerRef, Custodian
 from twinlock.errors import AlreadyExists, NotFound, TwinlockError
+from twinlock.store.once import insert_once
 from twinlock.store.tables import content as tables
 from twinlock.store.tables.base import UtcDateTime
 from twinlock.store.tables.custody import policies
@@ -76,7 +77,10 @@ class Mailboxes:
         made.opened.key.wipe()
         async with self._store.begin(asker.cause) as unit:
             await _refuse_taken(unit, new.address)
-            await unit.execute(insert(tables.containers).values(_row(unit, new, ref, service)))
+            # Two at once both find the address free; the second one waits here for the first.
+            added = await unit.execute(insert_once(unit, tables.containers).values(_row(unit, new, ref, service)))
+            if not added.rowcount:
+                raise _taken(new.address)
             await generations.add_generation(unit, made.stored)
 
     async def show(self, address: str) -> MailboxStatus:
@@ -145,7 +149,11 @@ async def _refuse_taken(reader: Reader, address: str) -> None:
         tables.containers.c.workload == Workload.MAILBOX, tables.containers.c.name == address
     )
     if await reader.row(taken) is not None:
-        raise AlreadyExists(f"the mailbox {address} exists", hint=f"see it: twinlock mailbox show {address}")
+        raise _taken(address)
+
+
+def _taken(address: str) -> AlreadyExists:
+    return AlreadyExists(f"the mailbox {address} exists", hint=f"see it: twinlock mailbox show {address}")
 
 
 def _row(unit: Unit, new: NewMailbox, ref: ContainerRef, policy_id: str) -> dict[str, object]:

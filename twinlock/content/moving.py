@@ -18,7 +18,7 @@ from twinlock.keys.context import ItemContext
 from twinlock.keys.errors import DecryptionError
 from twinlock.keys.items import ItemCipher, ItemFormat
 from twinlock.store.tables.content import items
-from twinlock.store.unit import Cause, StaleRead, Store
+from twinlock.store.unit import Cause, Store
 
 _PART_BYTES = 4 * MIB
 _LANES = 2  # one reads its part while the other one encrypts
@@ -27,7 +27,7 @@ _OBJECTS = 4
 
 @dataclass(slots=True)
 class Moved:
-    """Hold items with their new ciphertext, and the ids of those that do not decrypt.
+    """Hold items with their new ciphertext, and the ids of those that do not decrypt or whose object is lost.
 
     An item that was deleted or moved since it was listed is in neither.
     """
@@ -53,7 +53,7 @@ class Mover:
         self._parallel = asyncio.Semaphore(_OBJECTS)
 
     async def move(self, rows: Sequence[Stored], cause: Cause) -> Moved:
-        """Encrypt all of them; raise `StaleRead` where an object is no longer there."""
+        """Encrypt all of them that are still there."""
         moved = Moved()
         parts = list(_parts([row for row in rows if row.object_name is None]))
         outside = [row for row in rows if row.object_name is not None]
@@ -106,9 +106,16 @@ class Mover:
             async with self._parallel:
                 moved.pairs.append((row, await self._sealed_object(row, name)))
         except ObjectGone:
-            raise StaleRead from None
+            if await self._is_as_listed(row):
+                moved.damaged.append(row.id)
         except DecryptionError:
             moved.damaged.append(row.id)
+
+    async def _is_as_listed(self, row: Stored) -> bool:
+        # An object is deleted only after its row moved on: where the row did not, the object is lost.
+        query = select(items.c.version).where(items.c.container_id == self._seen.id, items.c.id == row.id)
+        async with self._store.read() as reader:
+            return bool(await reader.scalar(query) == row.version)
 
     async def _sealed_object(self, row: Stored, name: str) -> Sealed:
         source, old, mac = row.object_name or "", self._ciphers[row.generation], self._newest.mac()

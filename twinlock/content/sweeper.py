@@ -46,7 +46,7 @@ class Sweeper:
             if await reader.row(expired) is None:
                 return
         async with self._store.begin(cause) as unit:
-            names = [row.name for row in await unit.rows(expired)]
+            names = [row.name for row in await unit.rows(expired.with_for_update(skip_locked=True))]
             removed = await unit.rows(
                 delete(object_intents).where(object_intents.c.name.in_(names)).returning(object_intents.c.name)
             )

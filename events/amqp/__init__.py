@@ -1,0 +1,1 @@
+"""RabbitMQ: the bus of a fleet, through aio-pika."""

@@ -1,0 +1,217 @@
+"""The transport of a fleet: RabbitMQ behind the same port as the embedded one.
+
+One connection publishes and one consumes: a broker that blocks publishers must not stop acknowledgements.
+"""
+
+import asyncio
+import logging
+import weakref
+from collections.abc import Sequence
+from dataclasses import dataclass, field, replace
+from typing import Any
+
+from aio_pika.abc import AbstractIncomingMessage
+
+from events.amqp import names, wire
+from events.amqp.connection import Link, LinkSettings
+from events.amqp.consuming import ConsumingSettings, Session, Taking
+from events.amqp.publishing import Outlet, OutletSettings, Parcel
+from events.amqp.refusal import refusal
+from events.amqp.topology import TIERS
+from events.amqp.trouble import BrokerGone
+from events.dead_letters import REASON_LIMIT
+from events.transport import Message
+from schemas.event import MessageRefused
+from schemas.routing import destination
+from twinlock.keys.ports import Clock
+from twinlock.store.unit import new_id
+
+log = logging.getLogger(__name__)
+
+
+@dataclass(frozen=True, slots=True)
+class AmqpSettings:
+    """Hold what can be set about the transport; `tiers` are those of the topology."""
+
+    tiers: tuple[float, ...] = TIERS
+    link: LinkSettings = field(default_factory=LinkSettings)
+    outlet: OutletSettings = field(default_factory=OutletSettings)
+    consuming: ConsumingSettings = field(default_factory=ConsumingSettings)
+
+
+class AmqpTransport:
+    """Carry messages through RabbitMQ. A consumer's name is its worker's, and both links' login is the worker's too.
+
+    `source` names the installation in answers to what is refused before anybody handles it.
+    """
+
+    def __init__(self, url: str, name: str, source: str, clock: Clock, settings: AmqpSettings | None = None) -> None:
+        self.settings = settings or AmqpSettings()
+        self.publishing = Link(url, f"{name} publishes", self.settings.link)
+        self.consuming = Link(url, f"{name} consumes", self.settings.link)
+        self.login = self.publishing.login
+        self.outlet = Outlet(self.publishing, self.settings.outlet)
+        self.source = source
+        self.clock = clock
+        self._takings: list[Taking] = []
+        self._draining = False
+
+    @property
+    def healthy(self) -> bool:
+        """Tell whether everything that should be consumed is."""
+        return all(taking.consuming for taking in self._takings)
+
+    async def publish(self, messages: Sequence[Message]) -> Sequence[Message]:
+        """Publish in parallel and return what was confirmed and has a queue; another's message is never taken."""
+        own = [message for message in messages if message.publisher == self.login]
+        if len(own) < len(messages):
+            log.error(
+                "%d messages are another login's to publish, not that of %s", len(messages) - len(own), self.login
+            )
+        parcels = [
+            Parcel(*destination(message.type, message.body), wire.outgoing(message, self.login)) for message in own
+        ]
+        outcomes = await self.outlet.send_all(parcels)
+        return [message for message, trouble in zip(own, outcomes, strict=True) if trouble is None]
+
+    async def send_all(self, parcels: Sequence[Parcel]) -> None:
+        """Publish what takes a delivery's place; raise a `BrokerGone` unless all of it was taken."""
+        for parcel in parcels:
+            await self.outlet.send(parcel)
+
+    def deliveries(self, consumer: str, prefetch: int) -> "AmqpDeliveries":
+        """Yield what a worker's queue delivers, through restarts and cuts, until `drain`."""
+        taking = self.take(names.inbound(consumer), prefetch)
+        return AmqpDeliveries(self, consumer, taking)
+
+    def take(self, queue: str, prefetch: int) -> Taking:
+        """Take from a queue until `drain`."""
+        taking = Taking(self.consuming, queue, prefetch, self.settings.consuming)
+        self._takings.append(taking)
+        if self._draining:
+            taking.stop_at_once()
+        return taking
+
+    async def end_abandoned(self) -> None:
+        """End the consumers of iterators that are no more."""
+        for taking in [taking for taking in self._takings if taking.stopped and not self._draining]:
+            self._takings.remove(taking)
+            await taking.stop()
+
+    async def drain(self) -> None:
+        """Cancel the consumers; each channel closes when the last delivery that somebody works on is settled."""
+        self._draining = True
+        async with asyncio.TaskGroup() as group:
+            for taking in self._takings:
+                group.create_task(taking.stop())
+
+    async def close(self) -> None:
+        """Close both connections: what is unsettled goes back."""
+        await self.drain()
+        await self.consuming.close()
+        await self.publishing.close()
+
+
+class AmqpDeliveries:
+    """Iterate over one worker's deliveries; what nobody could handle is refused here."""
+
+    def __init__(self, transport: AmqpTransport, consumer: str, taking: Taking) -> None:
+        self._transport = transport
+        self._consumer = consumer
+        self._taking = taking
+        # An iterator that nobody holds any more must not go on taking deliveries away from the others.
+        weakref.finalize(self, taking.stop_at_once)
+
+    def __aiter__(self) -> "AmqpDeliveries":
+        return self
+
+    async def __anext__(self) -> "AmqpIncoming":
+        await self._transport.end_abandoned()
+        while (taken := await self._taking.next()) is not None:
+            session, delivery = taken
+            try:
+                return AmqpIncoming(self._transport, self._consumer, session, delivery)
+            except MessageRefused as refused:
+                await self._refuse(session, delivery, f"{refused.reason}: {refused.detail}")
+        raise StopAsyncIteration
+
+    async def _refuse(self, session: Session, delivery: AbstractIncomingMessage, reason: str) -> None:
+        log.warning("refused what came to %s: %s", self._consumer, reason)
+        parcels = self._instead(delivery, reason)
+        try:
+            await session.persist(lambda: self._transport.send_all(parcels))
+            await session.ack(delivery)
+        except BrokerGone as gone:
+            log.info("a refusal can't be carried out now: %s", gone.detail)  # the delivery comes again
+        finally:
+            await session.settled()
+
+    def _instead(self, delivery: AbstractIncomingMessage, reason: str) -> list[Parcel]:
+        believed = delivery.exchange == names.retry_exchange(self._consumer)
+        login = wire.publisher(delivery, believed=believed)
+        what = replace(wire.claimed(delivery), publisher=login or wire.UNKNOWN)
+        if delivery.exchange == names.REQUESTS_EXCHANGE:
+            return refusal(delivery.body, what, login, reason, self._transport)
+        # Outsiders can't write elsewhere: rubbish from inside is a fault of ours, which somebody has to look into.
+        attempts = wire.attempts(delivery) if believed else 0
+        return [dead_letter(self._consumer, what, attempts, reason, self._transport.login)]
+
+
+class AmqpIncoming:
+    """Settle one delivery: what takes its place is confirmed first, so that a crash in between only repeats it."""
+
+    def __init__(
+        self, transport: AmqpTransport, consumer: str, session: Session, delivery: AbstractIncomingMessage
+    ) -> None:
+        believed = delivery.exchange == names.retry_exchange(consumer)
+        came = wire.arrived(delivery, believed=believed)
+        self.message = came.message
+        self.attempts = came.attempts
+        self._transport = transport
+        self._consumer = consumer
+        self._session = session
+        self._delivery = delivery
+
+    async def ack(self) -> None:
+        """Forget the delivery."""
+        await self._settle()
+
+    async def retry(self, delay: float, reason: str) -> None:
+        """Put a copy into the tier of the ladder that is not shorter than the delay."""
+        tier = names.tier_name(names.tier_for(self._transport.settings.tiers, delay))
+        headers = told(self.message, self.attempts, reason)
+        copy = wire.outgoing(self.message, self._transport.login, headers)
+        await self._settle(Parcel(names.retry_exchange(self._consumer), tier, copy))
+
+    async def dead_letter(self, reason: str) -> None:
+        """Put a copy to the worker's dead letters, from where the collector takes it."""
+        letter = dead_letter(self._consumer, self.message, self.attempts, reason, self._transport.login)
+        await self._settle(letter)
+
+    async def reject(self, reason: str) -> None:
+        """Put a copy to the rejected ones, and answer."""
+        message = self.message
+        await self._settle(*refusal(message.body, message, message.publisher, reason, self._transport))
+
+    async def _settle(self, *parcels: Parcel) -> None:
+        try:
+            if parcels:
+                await self._session.persist(lambda: self._transport.send_all(parcels))
+            await self._session.ack(self._delivery)
+        finally:
+            await self._session.settled()
+
+
+def dead_letter(worker: str, message: Message, attempts: int, reason: str, login: str) -> Parcel:
+    """Return the copy that takes the place of a delivery that is given up."""
+    headers = told(message, attempts, reason) | {wire.LETTER: new_id()}
+    return Parcel(names.letter_exchange(worker), names.DLX_KEY, wire.outgoing(message, login, headers))
+
+
+def told(message: Message, attempts: int, reason: str) -> dict[str, Any]:
+    """Return the headers that tell of a failed attempt."""
+    return {
+        wire.PUBLISHER: message.publisher,
+        wire.ATTEMPT: attempts + 1,
+        wire.REASON: reason[:REASON_LIMIT],
+    }
