@@ -9,11 +9,13 @@ from dataclasses import dataclass, field
 from datetime import datetime, timedelta
 from typing import Any
 
-from sqlalchemy import Select, and_, delete, exists, func, insert, or_, select, update
+from sqlalchemy import Select, and_, delete, exists, func, or_, select, update
 from sqlalchemy.engine import Row
 
-from twinlock.store.tables.work import jobs, turns
-from twinlock.store.unit import Cause, Reader, Store, Unit
+from twinlock.store.once import insert_once
+from twinlock.store.tables.work import jobs, turns, wake_slots
+from twinlock.store.text import storable
+from twinlock.store.unit import Cause, Reader, StaleRead, Store, Unit
 
 
 @dataclass(frozen=True, slots=True)
@@ -69,14 +71,16 @@ async def put(unit: Unit, new: NewJob) -> None:
         "lease_until": None,
         "correlation": unit.cause.correlation,
     }
-    changed = await unit.execute(update(jobs).where(jobs.c.id == new.id).values(**target, fencing=jobs.c.fencing + 1))
-    if not changed.rowcount:
-        await _insert(unit, new, target)
+    again = update(jobs).where(jobs.c.id == new.id).values(**target, fencing=jobs.c.fencing + 1)
+    if await _insert(unit, new, target):
+        await unit.execute(insert_once(unit, turns).values(worker=new.worker, tenant_id=new.tenant_id, turn=0))
+    elif not (await unit.execute(again)).rowcount:
+        raise StaleRead  # it was there a moment ago, and is done now
 
 
-async def _insert(unit: Unit, new: NewJob, target: Mapping[str, Any]) -> None:
-    await unit.execute(
-        insert(jobs).values(
+async def _insert(unit: Unit, new: NewJob, target: Mapping[str, Any]) -> bool:
+    added = await unit.execute(
+        insert_once(unit, jobs).values(
             id=new.id,
             worker=new.worker,
             kind=new.kind,
@@ -89,26 +93,43 @@ async def _insert(unit: Unit, new: NewJob, target: Mapping[str, Any]) -> None:
             **target,
         )
     )
-    if await unit.row(select(turns).where(turns.c.worker == new.worker, turns.c.tenant_id == new.tenant_id)) is None:
-        await unit.execute(insert(turns).values(worker=new.worker, tenant_id=new.tenant_id, turn=0))
+    return bool(added.rowcount)
 
 
-async def claim(store: Store, worker: str, owner: str, lease_seconds: float) -> Job | None:
+async def has_slot(unit: Unit, worker: str, slot: int, owner: str) -> bool:
+    """Lock a slot and tell whether a wake-up holds it: copies of one claim and commit one after the other."""
+    own = (wake_slots.c.worker == worker) & (wake_slots.c.slot == slot)
+    return bool(await unit.scalar(select(wake_slots.c.event_id).where(own).with_for_update()) == owner)
+
+
+async def claim(store: Store, worker: str, owner: str, lease_seconds: float, slot: int | None = None) -> Job | None:
     """Lease the next due job of the tenant that has waited longest, or none.
 
-    `owner` is the wake-up's id: when the same wake-up comes again, it takes up the job that it had, at once.
+    Who claims at the same time takes the next tenant, or where there is no other one the next job; nobody waits. Two
+    turns at once may get one number, which is as fair.
+
+    `owner` is the wake-up's id: when the same wake-up comes again, it takes up the job that it had, at once. One that
+    has passed its `slot` on claims nothing.
     """
     async with store.begin(Cause(owner)) as unit:
+        if slot is not None and not await has_slot(unit, worker, slot, owner):
+            return None
         row = await unit.row(_of_owner(worker, owner)) or await _next_due(unit, worker)
         if row is None:
             return None
-        turn = 1 + (await unit.scalar(select(func.max(turns.c.turn)).where(turns.c.worker == worker)) or 0)
+        turn = await _take_turn(unit, worker, row.tenant_id)
         leased = {"lease_owner": owner, "lease_until": unit.clock.now() + timedelta(seconds=lease_seconds)}
         await unit.execute(update(jobs).where(jobs.c.id == row.id).values(**leased, fencing=row.fencing + 1, turn=turn))
-        await unit.execute(
-            update(turns).where(turns.c.worker == worker, turns.c.tenant_id == row.tenant_id).values(turn=turn)
-        )
         return _job(row)
+
+
+async def _take_turn(unit: Unit, worker: str, tenant_id: str) -> int:
+    """Put a tenant behind all others; where somebody else is at it that is done already, and nobody waits."""
+    turn = 1 + (await unit.scalar(select(func.max(turns.c.turn)).where(turns.c.worker == worker)) or 0)
+    own = (turns.c.worker == worker) & (turns.c.tenant_id == tenant_id)
+    if await unit.row(select(turns.c.turn).where(own).with_for_update(skip_locked=True)) is not None:
+        await unit.execute(update(turns).where(own).values(turn=turn))
+    return turn
 
 
 def _of_owner(worker: str, owner: str) -> Select[*tuple[Any, ...]]:
@@ -118,17 +139,24 @@ def _of_owner(worker: str, owner: str) -> Select[*tuple[Any, ...]]:
 async def _next_due(unit: Unit, worker: str) -> Row[Any] | None:
     due = _due(worker, unit.clock.now())
     waiting = exists(select(jobs.c.id).where(due, jobs.c.tenant_id == turns.c.tenant_id))
-    tenant = await unit.scalar(
-        select(turns.c.tenant_id).where(turns.c.worker == worker, waiting).order_by(turns.c.turn).limit(1)
-    )
-    if tenant is None:
-        return None
-    return await unit.row(
+    turn = select(turns.c.tenant_id).where(turns.c.worker == worker, waiting).order_by(turns.c.turn).limit(1)
+    tenant = await unit.scalar(turn.with_for_update(skip_locked=True))
+    if tenant is not None:
+        job = select(jobs).where(due, jobs.c.tenant_id == tenant).order_by(jobs.c.turn, jobs.c.id).limit(1)
+        if (row := await unit.row(job.with_for_update(skip_locked=True))) is not None:
+            return row
+    return await unit.row(_any_due(worker, due))
+
+
+def _any_due(worker: str, due: Any) -> Select[*tuple[Any, ...]]:
+    """Select a due job that nobody claims now, whoever's turn it is: every tenant that waits has its turn taken."""
+    return (
         select(jobs)
-        .where(due, jobs.c.tenant_id == tenant)
-        .order_by(jobs.c.turn, jobs.c.id)
+        .join(turns, and_(turns.c.worker == worker, turns.c.tenant_id == jobs.c.tenant_id))
+        .where(due)
+        .order_by(turns.c.turn, jobs.c.turn, jobs.c.id)
         .limit(1)
-        .with_for_update(skip_locked=True)
+        .with_for_update(of=jobs, skip_locked=True)
     )
 
 
@@ -167,12 +195,18 @@ async def put_off(unit: Unit, job: Job, reason: str, seconds: float, *, restart:
         .where(jobs.c.id == job.id)
         .values(
             not_before=unit.clock.now() + timedelta(seconds=seconds),
-            trouble=reason[:500],
+            trouble=storable(reason, 500),
             cursor=None if restart else jobs.c.cursor,
             lease_owner=None,
             lease_until=None,
         )
     )
+
+
+async def give_back(unit: Unit, worker: str, owner: str) -> None:
+    """Free whatever a wake-up leases; a copy of it that is still at work can't commit."""
+    leased = update(jobs).where(jobs.c.worker == worker, jobs.c.lease_owner == owner)
+    await unit.execute(leased.values(lease_owner=None, lease_until=None, fencing=jobs.c.fencing + 1))
 
 
 async def finish(unit: Unit, job: Job) -> None:

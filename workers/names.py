@@ -2,3 +2,4 @@
 
 DEP_ASSIGNER = "dep_assigner"
 MAILBOX_REENCRYPTOR = "mailbox_reencryptor"
+TIK_CACHE_REFRESHER = "tik_cache_refresher"

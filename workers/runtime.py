@@ -1,77 +1,76 @@
-"""Start, drain and stop a fleet in one process: relay, consumers, and what has to be looked at from time to time."""
+"""Start, drain and stop workers in one process: consumers, relay, and what has to be looked at from time to time."""
 
 import asyncio
 import logging
-from collections.abc import Sequence
+from collections.abc import Callable, Coroutine, Sequence
 from typing import Any
 
 from events.consumer import ConsumerRuntime
-from events.handler import Handler
 from events.relay import Relay
-from twinlock.content.reencrypt import Reencrypter
-from twinlock.custody.port import Custodian
+from events.waiting import unstrayed
 from twinlock.keys.ports import Clock
 from twinlock.store.unit import Store
 from workers import wakeups
-from workers.dep_assigner.assignment import Assign
-from workers.dep_assigner.creation import CreatePolicy
-from workers.dep_assigner.expansion import ExpandStep
-from workers.dep_assigner.refresh import Refresh
-from workers.mailbox_reencryptor.move import Move
-from workers.mailbox_reencryptor.step import ReencryptStep
-from workers.names import DEP_ASSIGNER, MAILBOX_REENCRYPTOR
+from workers.roster import ROSTER, Periodic
 from workers.settings import WorkerSettings
-from workers.upkeep import Periodic
 
 log = logging.getLogger(__name__)
 
+Loop = Callable[[], Coroutine[Any, Any, None]]  # goes on until it is cancelled
 
-def all_handlers(
-    store: Store, custodian: Custodian, reencrypter: Reencrypter, settings: WorkerSettings
-) -> Sequence[Handler[Any, Any]]:
-    """Return the handlers of every worker."""
-    return (
-        CreatePolicy(store, custodian, settings),
-        Assign(store),
-        Refresh(store, custodian),
-        ExpandStep(store, custodian, settings),
-        Move(store, custodian),
-        ReencryptStep(store, reencrypter, settings),
-    )
+
+class LoopEnded(RuntimeError):
+    """Say that something ended that goes on for ever: the process goes down with it, and is started again."""
+
+    def __init__(self) -> None:
+        super().__init__("a part of the worker that goes on for ever has ended")
 
 
 class Fleet:
-    """Run workers in this process until told to stop."""
+    """Run workers in this process until told to stop; `loops` are what runs beside them for as long."""
 
     def __init__(
         self,
+        names: Sequence[str],
         store: Store,
         relay: Relay,
         consumers: ConsumerRuntime,
         periodic: Sequence[Periodic],
         clock: Clock,
         settings: WorkerSettings,
+        loops: Sequence[Loop] = (),
     ) -> None:
+        self._names = names
         self._store = store
         self._relay = relay
         self._consumers = consumers
         self._periodic = periodic
         self._clock = clock
         self._settings = settings
+        self._loops = loops
+        self._stopping = False
 
     async def run(self, stop: asyncio.Event) -> None:
         """Work until `stop` is set, then take nothing more, finish what runs, and publish what it left."""
-        for worker in (DEP_ASSIGNER, MAILBOX_REENCRYPTOR):
-            await wakeups.prepare_slots(self._store, worker, self._settings.concurrency)
+        for worker in self._names:
+            if ROSTER[worker].has_jobs:
+                await wakeups.prepare_slots(self._store, worker, self._settings.concurrency)
         async with asyncio.TaskGroup() as group:
             group.create_task(self._consumers.run())
-            background = [group.create_task(self._relay.run())]
-            background += [group.create_task(self._repeat(periodic)) for periodic in self._periodic]
+            background = [group.create_task(self._for_ever(loop())) for loop in (self._relay.run, *self._loops)]
+            background += [group.create_task(self._for_ever(self._repeat(periodic))) for periodic in self._periodic]
             await stop.wait()
+            self._stopping = True
             await self._consumers.drain(self._settings.drain_seconds)
             for task in background:
                 task.cancel()
-        await self._relay.pass_once()
+        await self._last_pass()
+
+    async def _last_pass(self) -> None:
+        try:
+            await self._relay.pass_once()
+        except Exception as error:  # noqa: BLE001  # it stays in the outbox, for whoever comes next
+            log.warning("what was left could not be published: %s", type(error).__name__)
 
     async def _repeat(self, periodic: Periodic) -> None:
         while True:
@@ -80,3 +79,9 @@ class Fleet:
             except Exception as error:  # noqa: BLE001  # the next round tries again; nothing may end the fleet
                 log.warning("%s failed with %s; it is tried again", periodic.name, type(error).__name__)
             await self._clock.sleep(periodic.seconds)
+
+    async def _for_ever(self, loop: Coroutine[Any, Any, None]) -> None:
+        # A task group sees nothing wrong in a task that returns, or that a dying connection has cancelled.
+        await unstrayed(loop)
+        if not self._stopping:
+            raise LoopEnded

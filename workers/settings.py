@@ -20,3 +20,5 @@ class WorkerSettings:
     sweep_seconds: float = 60.0
     progress_seconds: float = 1.0
     drain_seconds: float = 30.0
+    user_calls: int = 32  # calls of people that the custodian works on at a time
+    background_calls: int = 8

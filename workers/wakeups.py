@@ -7,10 +7,11 @@ passed its slot on already ends there, so that duplicated chains end themselves.
 from collections.abc import Callable, Mapping
 from datetime import timedelta
 
-from sqlalchemy import func, insert, select, update
+from sqlalchemy import delete, select, update
 
 from schemas.event import Event
 from schemas.facts import AssignmentWoken, ReencryptionWoken
+from twinlock.store.once import insert_once
 from twinlock.store.tables.work import wake_slots
 from twinlock.store.unit import Cause, Reader, Store, Unit, new_id
 from workers import jobs
@@ -23,11 +24,16 @@ _WAKE: Mapping[str, Callable[[int], Event]] = {
 
 
 async def prepare_slots(store: Store, worker: str, concurrency: int) -> None:
-    """Give a worker twice as many slots as it works at a time."""
+    """Give a worker twice as many slots as it works at a time, and take away free ones beyond.
+
+    One beyond that a wake-up still holds goes at a later start.
+    """
     async with store.begin(Cause(new_id())) as unit:
-        there = await unit.scalar(select(func.count()).where(wake_slots.c.worker == worker))
-        for slot in range(there, 2 * concurrency):
-            await unit.execute(insert(wake_slots).values(worker=worker, slot=slot, event_id=None, since=None))
+        for slot in range(2 * concurrency):  # in one order for all replicas, which start together
+            row = {"worker": worker, "slot": slot, "event_id": None, "since": None}
+            await unit.execute(insert_once(unit, wake_slots).values(row))
+        beyond = (wake_slots.c.worker == worker) & (wake_slots.c.slot >= 2 * concurrency)
+        await unit.execute(delete(wake_slots).where(beyond, wake_slots.c.event_id.is_(None)))
 
 
 async def wake(unit: Unit, worker: str, times: int = 1) -> None:
@@ -48,8 +54,16 @@ async def is_current(reader: Reader, worker: str, slot: int, event_id: str) -> b
     return bool(await reader.scalar(query) == event_id)
 
 
-async def pass_on(unit: Unit, worker: str, slot: int) -> None:
-    """Send the next wake-up on this slot if any job is due, else free the slot."""
+async def pass_on(unit: Unit, worker: str, slot: int, event_id: str) -> None:
+    """Send the next wake-up on this slot if any job is due, else free the slot; give up what this one still leases.
+
+    Another copy of it may have claimed a job that this one did not see. That copy can't commit any more, as the receipt
+    is this one's, and nobody else would touch the job until the lease lapses.
+    """
+    current = await jobs.has_slot(unit, worker, slot, event_id)
+    await jobs.give_back(unit, worker, event_id)
+    if not current:
+        return
     if await jobs.count_due(unit, worker, unit.clock.now(), 1):
         await _send(unit, worker, slot)
     else:
@@ -63,13 +77,10 @@ async def reconcile(store: Store, worker: str, lost_after: float) -> None:
     if not due:
         return
     async with store.begin(Cause(new_id())) as unit:
-        await unit.execute(
-            update(wake_slots)
-            .where(
-                wake_slots.c.worker == worker, wake_slots.c.since <= unit.clock.now() - timedelta(seconds=lost_after)
-            )
-            .values(event_id=None, since=None)
-        )
+        lost = wake_slots.c.since <= unit.clock.now() - timedelta(seconds=lost_after)
+        found = select(wake_slots.c.slot).where(wake_slots.c.worker == worker, lost)
+        for row in await unit.rows(found.with_for_update(skip_locked=True)):
+            await _set(unit, worker, row.slot, None)
         await wake(unit, worker, due)
 
 

@@ -251,6 +251,19 @@ async def test_damaged_item_stays(world: "World") -> None:
     assert {1: 1, 2: 1} == await live(world)
 
 
+async def test_lost_object_stays(world: "World") -> None:
+    """A step names an item whose object is lost, leaves it where it is, and goes on with the others."""
+    lost, _ = await world.mailbox(A, b"lost" * 1000, b"kept" * 1000)
+    async with world.store.read() as reader:
+        name = await reader.scalar(select(items.c.object_name).where(items.c.id == lost))
+    (world.folder / str(name)).unlink()
+    await switch(world, "policy-p")
+    applied, _ = await step(world)
+
+    assert (1, (lost,), False) == (applied.items, applied.damaged, applied.finished)
+    assert {1: 1, 2: 1} == await live(world)
+
+
 async def test_intent_swept_under_a_writer(world: "World") -> None:
     """law 14: a pointer whose intent the sweeper has taken fails, so that no row points at a swept object."""
     await world.mailbox(A)

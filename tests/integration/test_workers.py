@@ -21,7 +21,7 @@ from twinlock.store.unit import Cause
 from workers import wakeups
 from workers.jobs import NewJob, claim, go_on, held, put
 from workers.names import MAILBOX_REENCRYPTOR
-from workers.upkeep import upkeep
+from workers.roster import upkeep_of
 
 if TYPE_CHECKING:
     from tests.integration.conftest import Pump, World
@@ -384,7 +384,7 @@ async def test_old_receipts_are_forgotten(world: "World", pump: "Pump") -> None:
     """Inbox rows are kept for `inbox_keep` and then forgotten, so that the table does not grow for ever."""
     await world.mailbox(address(1), b"mail")
     await pump.ask(MoveRequested(mailbox=address(1)))
-    (forgetting,) = [task for task in upkeep(world.store, pump.settings) if task.name == "forget old receipts"]
+    (forgetting,) = [task for task in upkeep_of(pump.place) if task.name == "forget old receipts"]
     await forgetting.action()
     async with world.store.read() as reader:
         kept = await reader.scalar(select(func.count()).where(inbox.c.consumer == MAILBOX_REENCRYPTOR))

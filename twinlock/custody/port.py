@@ -38,12 +38,31 @@ def service(purpose: str) -> Initiator:
 
 
 @dataclass(frozen=True, slots=True)
+class JobRef:
+    """Name the unfinished job for which the service asks."""
+
+    id: str
+
+
+@dataclass(frozen=True, slots=True)
+class RequestRef:
+    """Name the unanswered request, handled at once without a job, for which the service asks."""
+
+    source: str
+    id: str
+
+
+@dataclass(frozen=True, slots=True)
 class Asker:
-    """Say on whose behalf, because of what and until when: `deadline` is in seconds from now."""
+    """Say on whose behalf, because of what and until when: `deadline` is in seconds from now.
+
+    `job` names the work that a service call is for; a custodian that is asked from outside verifies it (law 10).
+    """
 
     initiator: Initiator
     cause: Cause
     deadline: float = 10.0
+    job: JobRef | RequestRef | None = None
 
 
 @dataclass(frozen=True, slots=True)

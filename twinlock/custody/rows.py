@@ -33,7 +33,7 @@ class StoredPolicyKey:
 async def read_policy(reader: Reader, policy_id: str, *, lock: bool = False) -> Policy:
     """Read a policy, with `lock` held for the rest of the transaction; NotFound if there is none."""
     if lock:
-        await reader.row(select(policies.c.id).where(policies.c.id == policy_id).with_for_update())
+        await reader.row(select(policies.c.id).where(policies.c.id == policy_id).with_for_update(key_share=True))
     policy = await load_policy(reader, policy_id)
     if policy is None:
         raise NotFound(f"there is no policy {policy_id}")

@@ -21,6 +21,7 @@ from twinlock.custody.rows import read_policy
 from twinlock.custody.settings import EvidenceRules
 from twinlock.keys.ports import Outcome, VaultFailure
 from twinlock.store.tables.custody import evidence, policies, verdicts
+from twinlock.store.text import storable
 from twinlock.store.unit import Reader, Unit
 
 log = logging.getLogger(__name__)
@@ -49,10 +50,10 @@ class SlotVerdict:
             slot,
             failure.outcome,
             asked_at,
-            detail=failure.detail[:1000],
-            raw=failure.raw[:1000],
-            request_id=failure.request_id[:200],
-            classifier=failure.classifier[:50],
+            detail=storable(failure.detail, 1000),
+            raw=storable(failure.raw, 1000),
+            request_id=storable(failure.request_id, 200),
+            classifier=storable(failure.classifier, 50),
             exact=failure.exact,
             counts=failure.counts and failure.outcome is Outcome.UNAVAILABLE,
         )
@@ -190,7 +191,10 @@ async def proven_unavailable(reader: Reader, policy_id: str, now: datetime, rule
     """Say for each slot whether enough failures count, over long enough, none of them old (law 5)."""
     fresh = now - timedelta(seconds=rules.fresh_seconds)
     rows = await reader.rows(
-        select(evidence.c.slot, evidence.c.at).where(evidence.c.policy_id == policy_id, evidence.c.at >= fresh)
+        # What another process's clock dates into the future proves no more than what is too old.
+        select(evidence.c.slot, evidence.c.at).where(
+            evidence.c.policy_id == policy_id, evidence.c.at >= fresh, evidence.c.at <= now
+        )
     )
     a, b = (_enough([row.at for row in rows if row.slot == slot.value], rules) for slot in ROOT_SLOTS)
     return a, b

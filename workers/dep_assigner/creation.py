@@ -11,7 +11,7 @@ from schemas.event import Event
 from schemas.facts import PolicyCreated
 from schemas.identifiers import AvailabilityMode, PolicyHealth, PolicyState, RequestOutcome, Slot
 from schemas.requests import PolicyRequested
-from twinlock.custody.port import Asker, Custodian, MadePolicyKey, PolicyKeyOrder, Probe, service
+from twinlock.custody.port import Asker, Custodian, MadePolicyKey, PolicyKeyOrder, Probe, RequestRef, service
 from twinlock.keys.ports import VaultFailure
 from twinlock.store.tables.custody import availability_keys, policies, root_key_pins, root_keys
 from twinlock.store.tables.tenants import tenants
@@ -48,7 +48,7 @@ class CreatePolicy:
 
     async def prepare(self, event: PolicyRequested, received: Received) -> _Plan:
         """Make every check, and where none failed have the policy key made."""
-        asker = Asker(service(PURPOSE), received.cause)
+        asker = Asker(service(PURPOSE), received.cause, job=RequestRef(received.asked.source, received.asked.id))
         async with self._store.read() as reader:
             standing = await check_standing(reader, event, self._settings.policies_per_tenant)
         failed = [*standing.failed, *check_pair(event.keys)]
@@ -74,7 +74,7 @@ class CreatePolicy:
             await _refuse(unit, plan)
             return
         # One policy of a tenant at a time: two that count at once would both find room below the limit.
-        await unit.row(select(tenants.c.id).where(tenants.c.name == plan.wanted.tenant).with_for_update())
+        await unit.row(select(tenants.c.id).where(tenants.c.name == plan.wanted.tenant).with_for_update(key_share=True))
         standing = await check_standing(unit, plan.wanted, self._settings.policies_per_tenant)
         if standing.failed or standing.tenant_id != plan.order.tenant_id:
             raise StaleRead

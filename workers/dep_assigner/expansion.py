@@ -18,7 +18,7 @@ from twinlock.content.containers import Container
 from twinlock.crashpoints import CrashPoint, reach
 from twinlock.custody.errors import GenerationGone, KeyRefused
 from twinlock.custody.policies import Policy, load_policy
-from twinlock.custody.port import Asker, Custodian, WrappedContainerKey, service
+from twinlock.custody.port import Asker, Custodian, JobRef, WrappedContainerKey, service
 from twinlock.errors import NotFound
 from twinlock.keys.errors import DecryptionError
 from twinlock.store.tables.custody import policies
@@ -62,6 +62,7 @@ class _Batch:
 
 @dataclass(frozen=True, slots=True)
 class _Plan:
+    wake: str
     slot: int
     current: bool
     job: Job | None = None
@@ -82,20 +83,22 @@ class ExpandStep:
 
     async def prepare(self, event: AssignmentWoken, received: Received) -> _Plan:
         """Claim a job and have the custodian make and rewrap the keys of its next mailboxes."""
+        wake = received.envelope.id
         async with self._store.read() as reader:
-            if not await wakeups.is_current(reader, self.consumer, event.slot, received.envelope.id):
-                return _Plan(event.slot, current=False)
-        job = await jobs.claim(self._store, self.consumer, received.envelope.id, self._settings.lease_seconds)
+            if not await wakeups.is_current(reader, self.consumer, event.slot, wake):
+                return _Plan(wake, event.slot, current=False)
+        job = await jobs.claim(self._store, self.consumer, wake, self._settings.lease_seconds, event.slot)
         reach(CrashPoint.AFTER_CLAIM)
         if job is None:
-            return _Plan(event.slot, current=True)
+            return _Plan(wake, event.slot, current=True)
         try:
-            batch = await self._prepare_batch(job, Asker(service(job.kind), job.cause(received.envelope.id)))
+            asker = Asker(service(job.kind), job.cause(wake), job=JobRef(job.id))
+            batch = await self._prepare_batch(job, asker)
         except GenerationGone:
             raise StaleRead from None  # a re-encryption ended, or a mailbox went, since it was read
         except TROUBLE as trouble:
-            return _Plan(event.slot, current=True, job=job, trouble=str(trouble))
-        return _Plan(event.slot, current=True, job=job, batch=batch)
+            return _Plan(wake, event.slot, current=True, job=job, trouble=str(trouble))
+        return _Plan(wake, event.slot, current=True, job=job, batch=batch)
 
     async def _prepare_batch(self, job: Job, asker: Asker) -> _Batch:
         async with self._store.read() as reader:
@@ -180,7 +183,7 @@ class ExpandStep:
                 await jobs.put_off(unit, plan.job, plan.trouble, pause(plan.job, unit.clock.now(), self._settings))
             else:
                 await _apply(unit, plan.job, plan.batch, self._settings)
-        await wakeups.pass_on(unit, self.consumer, plan.slot)
+        await wakeups.pass_on(unit, self.consumer, plan.slot, plan.wake)
 
 
 def _is_under(container: Container, policy: Policy) -> bool:
@@ -199,7 +202,8 @@ async def _find(reader: Reader, address: str) -> Container | None:
 async def _apply(unit: Unit, job: Job, batch: _Batch, settings: WorkerSettings) -> None:
     unit.cause = job.cause(unit.cause.causation or unit.cause.correlation)
     await _check_policies(unit, batch)
-    for switch in batch.switches:
+    # In one order for all: two batches with the same mailboxes would otherwise wait for each other.
+    for switch in sorted(batch.switches, key=lambda switch: switch.seen.id):
         locked = await containers.lock_as_read(unit, switch.seen)
         left = await generations.switch(unit, locked, switch.newest, switch.rewrapped)
         await order(unit, locked, batch.policy.id, left)
@@ -220,9 +224,8 @@ async def _check_policies(unit: Unit, batch: _Batch) -> None:
         return
     ids = {batch.policy.id, *(key.policy_id for switch in batch.switches for key in switch.seen.generations)}
     active = select(policies).where(policies.c.id.in_(ids), policies.c.state == PolicyState.ACTIVE)
-    newest = {
-        row.id: row.newest_generation for row in await unit.rows(active.order_by(policies.c.id).with_for_update())
-    }
+    rows = await unit.rows(active.order_by(policies.c.id).with_for_update(key_share=True))
+    newest = {row.id: row.newest_generation for row in rows}
     if newest.keys() != ids or newest[batch.policy.id] != batch.policy.newest_generation:
         raise StaleRead
 

@@ -12,7 +12,7 @@ from schemas.identifiers import RequestOutcome, Slot
 from schemas.requests import RefreshRequested
 from twinlock.custody.errors import KeyRefused
 from twinlock.custody.policies import Policy, find_policy
-from twinlock.custody.port import Asker, Custodian, MadePolicyKey, PolicyKeyOrder, service
+from twinlock.custody.port import Asker, Custodian, MadePolicyKey, PolicyKeyOrder, RequestRef, service
 from twinlock.errors import NotFound, TwinlockError
 from twinlock.keys.ports import VaultFailure
 from twinlock.store.tables.custody import policies, policy_keys, root_key_pins, root_keys
@@ -48,7 +48,7 @@ class Refresh:
 
     async def prepare(self, event: RefreshRequested, received: Received) -> _Plan:
         """Have the custodian rewrap the policy key, verified by unwrapping, and make a new one where asked."""
-        asker = Asker(service(PURPOSE), received.cause)
+        asker = Asker(service(PURPOSE), received.cause, job=RequestRef(received.asked.source, received.asked.id))
         try:
             async with self._store.read() as reader:
                 policy = await find_policy(reader, event.policy)

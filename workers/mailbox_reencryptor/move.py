@@ -10,7 +10,7 @@ from schemas.requests import MoveRequested
 from twinlock.content import containers, generations
 from twinlock.content.containers import Container
 from twinlock.custody.errors import KeyRefused
-from twinlock.custody.port import Asker, Custodian, WrappedContainerKey, service
+from twinlock.custody.port import Asker, Custodian, RequestRef, WrappedContainerKey, service
 from twinlock.errors import NotFound, TwinlockError
 from twinlock.store.unit import Store, Unit
 from workers.mailbox_reencryptor.orders import order
@@ -40,7 +40,7 @@ class Move:
         try:
             async with self._store.read() as reader:
                 seen = await containers.find_mailbox(reader, event.mailbox)
-            asker = Asker(service("move"), received.cause)
+            asker = Asker(service("move"), received.cause, job=RequestRef(received.asked.source, received.asked.id))
             ref = seen.ref(seen.newest.number + 1)
             made = await self._custodian.make_container_key(ref, seen.policy_id, asker)
         except (NotFound, KeyRefused) as refused:

@@ -11,7 +11,7 @@ from twinlock.content import containers
 from twinlock.content.containers import Container
 from twinlock.content.reencrypt import Applied, Reencrypter, Step
 from twinlock.crashpoints import CrashPoint, reach
-from twinlock.custody.port import Asker, service
+from twinlock.custody.port import Asker, JobRef, service
 from twinlock.store.unit import Store, Unit
 from workers import jobs, wakeups
 from workers.jobs import Job
@@ -25,6 +25,7 @@ from workers.trouble import TROUBLE, pause
 class _Plan:
     """Hold one wake-up's work: no job when none was due, no step when its mailbox is gone or `trouble` stopped it."""
 
+    wake: str
     slot: int
     current: bool
     job: Job | None = None
@@ -45,19 +46,20 @@ class ReencryptStep:
 
     async def prepare(self, event: ReencryptionWoken, received: Received) -> _Plan:
         """Claim a job and prepare its step; trouble with keys is part of the plan, not a failure."""
+        wake = received.envelope.id
         async with self._store.read() as reader:
-            if not await wakeups.is_current(reader, self.consumer, event.slot, received.envelope.id):
-                return _Plan(event.slot, current=False)
-        job = await jobs.claim(self._store, self.consumer, received.envelope.id, self._settings.lease_seconds)
+            if not await wakeups.is_current(reader, self.consumer, event.slot, wake):
+                return _Plan(wake, event.slot, current=False)
+        job = await jobs.claim(self._store, self.consumer, wake, self._settings.lease_seconds, event.slot)
         reach(CrashPoint.AFTER_CLAIM)
         if job is None or job.container_id is None:
-            return _Plan(event.slot, current=True)
-        asker = Asker(service(PURPOSE), job.cause(received.envelope.id))
+            return _Plan(wake, event.slot, current=True)
+        asker = Asker(service(PURPOSE), job.cause(wake), job=JobRef(job.id))
         try:
             step = await self._reencrypter.plan(job.container_id, job.cursor, asker)
         except TROUBLE as trouble:
-            return _Plan(event.slot, current=True, job=job, trouble=str(trouble))
-        return _Plan(event.slot, current=True, job=job, step=step)
+            return _Plan(wake, event.slot, current=True, job=job, trouble=str(trouble))
+        return _Plan(wake, event.slot, current=True, job=job, step=step)
 
     async def commit(self, unit: Unit, plan: _Plan) -> None:
         """Apply the step if the job is still ours, and pass the wake-up on."""
@@ -65,7 +67,7 @@ class ReencryptStep:
             return
         if plan.job is not None and await _held(unit, plan.job):
             await self._settle(unit, plan.job, plan)
-        await wakeups.pass_on(unit, self.consumer, plan.slot)
+        await wakeups.pass_on(unit, self.consumer, plan.slot, plan.wake)
 
     async def _settle(self, unit: Unit, job: Job, plan: _Plan) -> None:
         if plan.trouble:

@@ -1,0 +1,137 @@
+"""Which worker does what: its handlers on the bus, and what it looks at by itself from time to time."""
+
+from collections.abc import Awaitable, Callable, Mapping, Sequence
+from dataclasses import dataclass
+from datetime import timedelta
+from typing import Any
+
+from events.handler import Handler
+from events.inbox import forget
+from schemas.event import Event
+from twinlock.content.reencrypt import Reencrypter
+from twinlock.content.sweeper import Sweeper
+from twinlock.custody import replays
+from twinlock.custody.port import Custodian
+from twinlock.custody.remote.messages import LIFETIME_SECONDS
+from twinlock.store.unit import Cause, Store, new_id
+from workers import wakeups
+from workers.dep_assigner.assignment import Assign
+from workers.dep_assigner.creation import CreatePolicy
+from workers.dep_assigner.expansion import ExpandStep
+from workers.dep_assigner.refresh import Refresh
+from workers.mailbox_reencryptor.move import Move
+from workers.mailbox_reencryptor.step import ReencryptStep
+from workers.names import DEP_ASSIGNER, MAILBOX_REENCRYPTOR, TIK_CACHE_REFRESHER
+from workers.settings import WorkerSettings
+
+Handlers = Sequence[Handler[Any, Any]]
+
+
+@dataclass(frozen=True, slots=True)
+class Periodic:
+    """Name something to be done every so many seconds."""
+
+    name: str
+    seconds: float
+    action: Callable[[], Awaitable[object]]
+
+
+@dataclass(frozen=True, slots=True)
+class Workplace:
+    """Hold what workers work with."""
+
+    store: Store
+    custodian: Custodian
+    reencrypter: Reencrypter
+    sweeper: Sweeper
+    settings: WorkerSettings
+
+
+@dataclass(frozen=True, slots=True)
+class Duties:
+    """Hold what one worker does."""
+
+    handlers: Callable[[Workplace], Handlers]
+    periodic: Callable[[Workplace], Sequence[Periodic]]
+    takes: tuple[type[Event], ...]  # what its handlers handle: the bindings of its queue
+    has_jobs: bool = True  # then it is woken through slots
+
+
+def _assigns(place: Workplace) -> Handlers:
+    return (
+        CreatePolicy(place.store, place.custodian, place.settings),
+        Assign(place.store),
+        Refresh(place.store, place.custodian),
+        ExpandStep(place.store, place.custodian, place.settings),
+    )
+
+
+def _assigner_upkeep(place: Workplace) -> Sequence[Periodic]:
+    forgetting = Periodic("forget old receipts", place.settings.forget_seconds, lambda: _forget(place))
+    return (_reconciler(place, DEP_ASSIGNER), forgetting)
+
+
+def _reencrypts(place: Workplace) -> Handlers:
+    return (Move(place.store, place.custodian), ReencryptStep(place.store, place.reencrypter, place.settings))
+
+
+def _reencryptor_upkeep(place: Workplace) -> Sequence[Periodic]:
+    sweeping = Periodic("sweep", place.settings.sweep_seconds, lambda: place.sweeper.sweep(Cause(new_id())))
+    return (_reconciler(place, MAILBOX_REENCRYPTOR), sweeping)
+
+
+def _reconciler(place: Workplace, worker: str) -> Periodic:
+    settings = place.settings
+    return Periodic(
+        f"reconcile {worker}",
+        settings.reconcile_seconds,
+        lambda: wakeups.reconcile(place.store, worker, settings.lost_wake_seconds),
+    )
+
+
+async def _forget(place: Workplace) -> None:
+    async with place.store.begin(Cause(new_id())) as unit:
+        await forget(unit, unit.clock.now() - timedelta(seconds=place.settings.inbox_keep))
+
+
+def _serves(_place: Workplace) -> Handlers:
+    return ()  # what it takes are calls, not events
+
+
+def _refresher_upkeep(place: Workplace) -> Sequence[Periodic]:
+    settings = place.settings
+    return (
+        Periodic("forget taken calls", settings.forget_seconds, lambda: replays.forget(place.store, LIFETIME_SECONDS)),
+    )
+
+
+ROSTER: Mapping[str, Duties] = {
+    DEP_ASSIGNER: Duties(
+        _assigns, _assigner_upkeep, (CreatePolicy.handles, Assign.handles, Refresh.handles, ExpandStep.handles)
+    ),
+    MAILBOX_REENCRYPTOR: Duties(_reencrypts, _reencryptor_upkeep, (Move.handles, ReencryptStep.handles)),
+    TIK_CACHE_REFRESHER: Duties(_serves, _refresher_upkeep, (), has_jobs=False),
+}
+
+
+def handlers_of(place: Workplace, names: Sequence[str] = tuple(ROSTER)) -> Handlers:
+    """Return the handlers of these workers."""
+    return [handler for name in names for handler in ROSTER[name].handlers(place)]
+
+
+def upkeep_of(place: Workplace, names: Sequence[str] = tuple(ROSTER)) -> Sequence[Periodic]:
+    """Return what these workers look at by themselves."""
+    return [periodic for name in names for periodic in ROSTER[name].periodic(place)]
+
+
+def types_of(names: Sequence[str] = tuple(ROSTER)) -> Mapping[str, Sequence[str]]:
+    """Return which types of event each of these workers takes, of those that take any."""
+    return {name: [event.type for event in ROSTER[name].takes] for name in names if ROSTER[name].takes}
+
+
+def routes_of(handlers: Handlers) -> Mapping[str, Sequence[str]]:
+    """Return which consumers take which type of event."""
+    routes: dict[str, list[str]] = {}
+    for handler in handlers:
+        routes.setdefault(handler.handles.type, []).append(handler.consumer)
+    return routes

@@ -1,0 +1,57 @@
+"""Serve the custodian's calls: people's and background ones apart, each lane with a bound of its own."""
+
+import asyncio
+import logging
+from collections.abc import Awaitable, Callable, Mapping
+
+from events.waiting import unstrayed
+from twinlock.custody.custodian import LocalCustodian
+from twinlock.custody.remote.ports import Calls, IncomingCall, Lane
+from workers.roster import Periodic
+from workers.settings import WorkerSettings
+
+log = logging.getLogger(__name__)
+
+Serve = Callable[[bytes, str | None], Awaitable[bytes | None]]
+
+
+class Hosting:
+    """Take calls from every lane until cancelled; a busy lane never takes another's places."""
+
+    def __init__(self, serve: Serve, lanes: Mapping[Lane, Calls], settings: WorkerSettings) -> None:
+        self._serve = serve
+        self._lanes = lanes
+        self._places = {Lane.USER: settings.user_calls, Lane.BACKGROUND: settings.background_calls}
+
+    async def run(self) -> None:
+        """Serve all lanes; what ends one of them is a fault and ends all."""
+        async with asyncio.TaskGroup() as group:
+            for lane, calls in self._lanes.items():
+                group.create_task(unstrayed(self._take(calls, asyncio.Semaphore(self._places[lane]))))
+
+    async def _take(self, calls: Calls, places: asyncio.Semaphore) -> None:
+        async with asyncio.TaskGroup() as group:
+            async for call in calls:
+                await places.acquire()
+                group.create_task(self._handle(call, places))
+        raise RuntimeError("the custodian's calls have ended")
+
+    async def _handle(self, call: IncomingCall, places: asyncio.Semaphore) -> None:
+        try:
+            await call.settle(await self._answer(call))
+        except Exception as error:  # noqa: BLE001  # a reply that can't be sent is the caller's to ask for again
+            log.warning("a reply could not be sent: %s", type(error).__name__)
+        finally:
+            places.release()
+
+    async def _answer(self, call: IncomingCall) -> bytes | None:
+        try:
+            return await self._serve(call.body, call.sender)
+        except Exception as error:  # noqa: BLE001  # whatever was sent, the custodian goes on
+            log.warning("a call failed with %s", type(error).__name__)
+            return None
+
+
+def probing(custodian: LocalCustodian, settings: WorkerSettings) -> Periodic:
+    """Return the custodian's prober: it ends only by a fault, and is started again."""
+    return Periodic("probe", settings.reconcile_seconds, custodian.prober.run)
