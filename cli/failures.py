@@ -6,16 +6,20 @@ import traceback
 from collections.abc import Callable
 from typing import Any
 
+from obstore.exceptions import BaseError as ObjectStoreError
 from sqlalchemy.exc import SQLAlchemyError
 
 from cli.output import Failure
 from cli.settings import SettingsFault
 from schemas.event import MessageRefused
+from twinlock.content.objects import ObjectGone
 from twinlock.custody.errors import KeyNotYet
 from twinlock.errors import TwinlockError
 from twinlock.keys.errors import DecryptionError
 from twinlock.keys.ports import VaultFailure
 from twinlock.store.engine import UnsupportedDatabase
+from twinlock.store.postgres import of_postgresql
+from twinlock.store.unit import StaleRead
 from twinlock.vaults.administration import BadKeyUri
 
 log = logging.getLogger(__name__)
@@ -43,13 +47,16 @@ _KNOWN: tuple[tuple[type[Exception], Callable[[Any], Failure]], ...] = (
     (VaultFailure, lambda error: Failure(f"{error.uri}: {error.outcome}: {error.detail}")),
     (MessageRefused, lambda error: Failure(f"the event was refused ({error.reason}): {error.detail}", _SCHEMAS)),
     (DecryptionError, lambda error: Failure("something stored does not decrypt", "bring it back from a backup")),
-    (SQLAlchemyError, lambda error: Failure(f"the database can't be used ({type(error).__name__})", _DATABASE)),
+    (ObjectGone, lambda error: Failure("something stored is gone", "bring the objects back from a backup")),
+    (ObjectStoreError, lambda error: Failure(f"the object store can't be used ({type(error).__name__})", _DISK)),
+    (SQLAlchemyError, lambda error: _of_database(error)),
+    (StaleRead, lambda error: Failure("others changed the same things at the same time", "run it again")),
     (TimeoutError, lambda error: Failure("the time is up", "give it more with --timeout", TIMED_OUT)),
     (OSError, lambda error: _of_system(error)),
 )
-_LOGGED = (SQLAlchemyError, DecryptionError)  # where it arose is worth knowing
+_LOGGED = (SQLAlchemyError, DecryptionError, ObjectGone, ObjectStoreError)  # where it arose is worth knowing
 _SCHEMAS = "see what a request looks like: twinlock schema export FOLDER"
-_DATABASE = "check the disk and the owner of the home; the log has more"
+_DISK = "check the disk and the owner of the home; the log has more"
 
 
 def explain(error: BaseException, log_file: str) -> Failure:
@@ -75,6 +82,13 @@ def _innermost(error: BaseException) -> BaseException:
     while isinstance(error, BaseExceptionGroup):
         error = error.exceptions[0]
     return error
+
+
+def _of_database(error: SQLAlchemyError) -> Failure:
+    found = of_postgresql(error)
+    if found is not None:
+        return Failure(found.detail, found.hint)
+    return Failure(f"the database can't be used ({type(error).__name__})", _DISK)
 
 
 def _of_system(error: OSError) -> Failure:

@@ -7,18 +7,20 @@ from pathlib import Path
 
 from events.network_home import refuse_network_home
 from twinlock.errors import TwinlockError
+from twinlock.keys.signing import SigningKey
 
 SETTINGS = "twinlock.toml"
 DATABASE = "twinlock.db"
 OBJECTS = "objects"
 VAULTS = "vaults"
 LOG = "twinlock.log"
-AUDIT_KEY = Path("secrets", "audit.key")
+SECRETS = "secrets"
+AUDIT_KEY = Path(SECRETS, "audit.key")
 INIT_LOCK = "init.lock"
 
 _KEY_BYTES = 32
 _OWN = 0o700
-_OURS = (SETTINGS, DATABASE, OBJECTS, VAULTS, LOG, INIT_LOCK, "secrets")
+_OURS = (SETTINGS, DATABASE, OBJECTS, VAULTS, LOG, INIT_LOCK, SECRETS)
 
 
 class NotInitialised(TwinlockError):
@@ -52,8 +54,15 @@ def _refuse_foreign(home: Path) -> None:
 def check(home: Path) -> None:
     """Raise where a folder is no home, or lies on a network file system."""
     if not (home / AUDIT_KEY).is_file():
+        _refuse_lost_key(home)
         raise NotInitialised(home)
     refuse_network_home(home)
+
+
+def _refuse_lost_key(home: Path) -> None:
+    # The key is made before the database. A new one beside old entries would hide that they can't be verified any more.
+    if (home / DATABASE).exists():
+        raise TwinlockError(f"{home / AUDIT_KEY} is missing", hint="bring the file back from a backup")
 
 
 def make_audit_key(home: Path) -> None:
@@ -61,18 +70,13 @@ def make_audit_key(home: Path) -> None:
     path = home / AUDIT_KEY
     if path.exists():
         return
-    draft = path.with_name(f"{path.name}.{os.getpid()}")
-    draft.unlink(missing_ok=True)
-    descriptor = os.open(draft, os.O_WRONLY | os.O_CREAT | os.O_EXCL, 0o600)
-    try:
-        os.write(descriptor, secrets.token_bytes(_KEY_BYTES))
-        os.fsync(descriptor)
-    finally:
-        os.close(descriptor)
-    with suppress(FileExistsError):
-        path.hardlink_to(draft)
-    draft.unlink()
-    _make_durable(path.parent)
+    _refuse_lost_key(home)
+    _make_secret(path, secrets.token_bytes(_KEY_BYTES))
+
+
+def has_audit_key(home: Path) -> bool:
+    """Tell whether this home can write to the audit log: that of a single worker of a fleet can't."""
+    return (home / AUDIT_KEY).is_file()
 
 
 def read_audit_key(home: Path) -> bytes:
@@ -81,6 +85,46 @@ def read_audit_key(home: Path) -> bytes:
     if len(key) != _KEY_BYTES:
         raise TwinlockError(f"{home / AUDIT_KEY} is damaged", hint="bring the file back from a backup")
     return key
+
+
+def make_worker_key(folder: Path, name: str) -> SigningKey:
+    """Return a worker's signing key, made where there is none yet: what is there is never replaced."""
+    path = folder / f"{name}.key"
+    if not path.exists():
+        folder.mkdir(mode=_OWN, parents=True, exist_ok=True)
+        _make_secret(path, SigningKey.generate().to_pem())
+    return read_worker_key(folder, name)
+
+
+def read_worker_key(folder: Path, name: str) -> SigningKey:
+    """Return the key with which a worker signs its calls; raise where it is missing, damaged, or open to others."""
+    path = folder / f"{name}.key"
+    try:
+        if path.stat().st_mode & 0o077:
+            raise TwinlockError(f"{path} is open to others", hint=f"close it: chmod 600 {path}")
+        return SigningKey.from_pem(path.read_bytes())
+    except FileNotFoundError:
+        raise TwinlockError(f"{path} is missing", hint=f"run: twinlock worker enroll {name}") from None
+    except ValueError as damaged:
+        raise TwinlockError(
+            f"{path} can't be used: {damaged}", hint=f"remove it, then run: twinlock worker enroll {name}"
+        ) from None
+
+
+def _make_secret(path: Path, content: bytes) -> None:
+    """Write a secret that appears whole or not at all; of several who make it at the same time one wins."""
+    draft = path.with_name(f"{path.name}.{os.getpid()}")
+    draft.unlink(missing_ok=True)
+    descriptor = os.open(draft, os.O_WRONLY | os.O_CREAT | os.O_EXCL, 0o600)
+    try:
+        os.write(descriptor, content)
+        os.fsync(descriptor)
+    finally:
+        os.close(descriptor)
+    with suppress(FileExistsError):
+        path.hardlink_to(draft)
+    draft.unlink()
+    _make_durable(path.parent)
 
 
 def _make_durable(folder: Path) -> None:

@@ -8,7 +8,23 @@ from typer.exceptions import TyperException
 from typer.main import get_command
 
 from cli.command import Flags
-from cli.commands import demo, dlq, errors, init, key, mailbox, policy, publish, schema, status, tenant, vault, worker
+from cli.commands import (
+    broker,
+    demo,
+    dlq,
+    errors,
+    init,
+    key,
+    mailbox,
+    policy,
+    publish,
+    publisher,
+    schema,
+    status,
+    tenant,
+    vault,
+    worker,
+)
 from cli.failures import USAGE
 from cli.options import Home, Verbose
 from cli.output import Failure, complain
@@ -22,7 +38,8 @@ app = typer.Typer(
     context_settings={"help_option_names": ["-h", "--help"]},
 )
 
-for module in (init, tenant, key, vault, policy, mailbox, publish, dlq, worker, schema, status, errors):
+_NOUNS = (init, tenant, key, vault, policy, mailbox, publish, publisher, dlq, broker, worker, schema, status, errors)
+for module in _NOUNS:
     module.register(app)
 
 

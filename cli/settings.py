@@ -1,23 +1,26 @@
 """The settings: flags win, then the environment (`TWINLOCK_*`), then `twinlock.toml` in the home; read once, here.
 
+`TWINLOCK_SECRETS` names a folder with the files `broker` and `database`, for settings that no environment should show.
+
 A nested number is `TWINLOCK_CONTENT__BATCH_ITEMS` in the environment and `batch_items` below `[content]` in the file.
 All faults are reported together, each with the setting's name and never with its value: a URL may hold a password.
 """
 
+import json
 import os
 import tomllib
 from dataclasses import fields, is_dataclass
 from math import isfinite
 from pathlib import Path
 from typing import Annotated, Any, TypeVar
-from urllib.parse import unquote, urlsplit
+from urllib.parse import parse_qs, unquote, urlsplit, urlunsplit
 
-from pydantic import AfterValidator, Field, ValidationError
+from pydantic import AfterValidator, BeforeValidator, Field, ValidationError
 from pydantic_settings import BaseSettings, InitSettingsSource, PydanticBaseSettingsSource, SettingsConfigDict
 from pydantic_settings.exceptions import SettingsError
 from sqlalchemy.engine import make_url
 
-from cli.home import DATABASE, OBJECTS, SETTINGS
+from cli.home import DATABASE, OBJECTS, SECRETS, SETTINGS
 from twinlock.content.settings import ContentSettings
 from twinlock.custody.settings import CustodySettings
 from twinlock.errors import TwinlockError
@@ -26,6 +29,7 @@ from workers.settings import WorkerSettings
 
 EMBEDDED = "embedded:"
 PREFIX = "TWINLOCK_"
+_SECRET = ("broker", "database")  # they may hold passwords
 MOST_KEPT_SECONDS = 60.0  # design section 5: callers keep a container key no longer
 
 T = TypeVar("T")
@@ -38,9 +42,28 @@ class SettingsFault(TwinlockError):
 def _broker(value: str) -> str:
     if value == EMBEDDED:
         return value
-    if value.startswith(("amqp:", "amqps:")):
-        raise ValueError(f"RabbitMQ is not in this version, use {EMBEDDED}")
-    raise ValueError(f"is not a broker, use {EMBEDDED}")
+    if not value.startswith(("amqp://", "amqps://")):
+        raise ValueError(f"is not a broker, use {EMBEDDED} or amqp://USER:PASSWORD@HOST/VHOST")
+    if fault := _broker_fault(value):
+        raise ValueError(fault)
+    return value
+
+
+def _broker_fault(url: str) -> str:
+    try:
+        parts = urlsplit(url)
+        port_is_wrong = parts.port == 0
+    except ValueError:
+        return "is not a URL: host or port can't be read"
+    if not parts.hostname or port_is_wrong:
+        return "has no host, or an impossible port"
+    if not parts.username:
+        return "has no user: the broker has to know who publishes"
+    if "/" in parts.path[1:] or parts.fragment:
+        return "has more than one name behind the host: write a / in the virtual host as %2F"
+    if "no_verify_ssl" in parse_qs(parts.query, keep_blank_values=True):
+        return "may not turn the check of the certificate off: name the authority with ?cafile=FILE"
+    return ""
 
 
 def _database(value: str) -> str:
@@ -83,6 +106,20 @@ def _floats(value: object) -> list[float]:
     return [number for number in found if isinstance(number, float)]
 
 
+def _listed(section: Any) -> Any:
+    """Read lists as the environment holds them: the library does so for whole sections alone."""
+    if not isinstance(section, dict):
+        return section
+    return {name: _list(value) if isinstance(value, str) else value for name, value in section.items()}
+
+
+def _list(text: str) -> Any:
+    try:
+        return tuple(json.loads(text)) if text.lstrip().startswith("[") else text
+    except ValueError:
+        return text
+
+
 def _custody(section: CustodySettings) -> CustodySettings:
     if section.keep_seconds > MOST_KEPT_SECONDS:
         raise ValueError(f"keep_seconds has to be {MOST_KEPT_SECONDS:.0f} or less")
@@ -104,12 +141,39 @@ class Settings(BaseSettings):
     )
 
     home: Path
+    secrets: Path | None = None
     broker: Annotated[str, AfterValidator(_broker)] = Field(default=EMBEDDED, repr=False)
     database: Annotated[str, AfterValidator(_database)] = Field(default="", repr=False)
     objects: Annotated[str, AfterValidator(_objects)] = Field(default="", repr=False)
     content: Annotated[ContentSettings, AfterValidator(_sane)] = ContentSettings()
-    custody: Annotated[CustodySettings, AfterValidator(_custody)] = CustodySettings()
+    custody: Annotated[CustodySettings, BeforeValidator(_listed), AfterValidator(_custody)] = CustodySettings()
     workers: Annotated[WorkerSettings, AfterValidator(_sane)] = WorkerSettings()
+
+    @property
+    def secrets_folder(self) -> Path:
+        """Return the folder in which this installation's secret keys lie: the one handed in, or the home's own."""
+        return self.secrets or self.home / SECRETS
+
+    def of_worker(self, name: str) -> "Settings":
+        """Return the settings of one worker of a fleet: its secrets may lie in a folder of its name below the others.
+
+        Raise `SettingsFault` where the broker's login is another's: what it published would not be believed.
+        """
+        folder, own = self.secrets_folder / name, self
+        if (folder / "broker").is_file():
+            own = self.model_copy(update={"secrets": folder, "broker": (folder / "broker").read_text().strip()})
+        login = unquote(urlsplit(own.broker).username or "")
+        if login != name:
+            raise SettingsFault(
+                f"bad settings: broker: the login {login} is not that of {name}",
+                hint="each worker has a login of its own name; make them with: twinlock broker definitions",
+            )
+        return own
+
+    @property
+    def is_fleet(self) -> bool:
+        """Tell whether workers are processes of their own, behind a broker."""
+        return self.broker != EMBEDDED
 
     @property
     def database_url(self) -> str:
@@ -122,6 +186,15 @@ class Settings(BaseSettings):
         return make_url(self.database_url).render_as_string(hide_password=True)
 
     @property
+    def shown_broker(self) -> str:
+        """Return the broker for people."""
+        parts = urlsplit(self.broker)
+        if self.broker == EMBEDDED or parts.password is None:
+            return self.broker
+        user, _, host = parts.netloc.rpartition("@")
+        return urlunsplit(parts._replace(netloc=f"{user.partition(':')[0]}:***@{host}", query=""))
+
+    @property
     def objects_folder(self) -> Path:
         """Return the folder that holds the objects."""
         return Path(unquote(urlsplit(self.objects).path)) if self.objects else self.home / OBJECTS
@@ -131,7 +204,9 @@ def load_settings(home: Path | None = None) -> Settings:
     """Read the settings from everywhere; raise `SettingsFault` with all that is wrong."""
     place = _home(home)
     file, faults = _file(place / SETTINGS)
-    settings, more = _validated(place, file)
+    secret, more = _secrets()
+    faults += more
+    settings, more = _validated(place, file, secret)
     faults += more
     if settings is None or faults:
         hint = f"settings come from flags, {PREFIX}* in the environment and {place / SETTINGS}"
@@ -160,7 +235,25 @@ def _file(path: Path) -> tuple[dict[str, Any], list[str]]:
     return {name: value for name, value in found.items() if name != "home"}, faults
 
 
-def _validated(home: Path, file: dict[str, Any]) -> tuple[Settings | None, list[str]]:
+def _secrets() -> tuple[dict[str, Any], list[str]]:
+    """Read settings that are secret from a folder with a file for each, as containers are given them."""
+    given = os.environ.get(f"{PREFIX}SECRETS")
+    if not given:
+        return {}, []
+    found, faults = {}, []
+    for name in _SECRET:
+        try:
+            found[name] = Path(given, name).read_text(encoding="utf-8").strip()
+        except FileNotFoundError:
+            continue
+        except (OSError, ValueError) as error:
+            faults.append(f"{name}: {Path(given, name)} can't be read: {type(error).__name__}")
+    if not found and not faults:
+        faults.append(f"{PREFIX}SECRETS: {given} holds none of the files {', '.join(_SECRET)}")
+    return found, faults
+
+
+def _validated(home: Path, file: dict[str, Any], secret: dict[str, Any]) -> tuple[Settings | None, list[str]]:
     class WithFile(Settings):
         @classmethod
         def settings_customise_sources(
@@ -171,7 +264,8 @@ def _validated(home: Path, file: dict[str, Any]) -> tuple[Settings | None, list[
             dotenv_settings: PydanticBaseSettingsSource,
             file_secret_settings: PydanticBaseSettingsSource,
         ) -> tuple[PydanticBaseSettingsSource, ...]:
-            return init_settings, env_settings, InitSettingsSource(settings_cls, init_kwargs=file)
+            # What the owner of the home has written wins over what was handed in.
+            return init_settings, env_settings, InitSettingsSource(settings_cls, init_kwargs=secret | file)
 
     try:
         return WithFile(home=home), []

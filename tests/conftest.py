@@ -1,26 +1,39 @@
 """What most tests need: a clock that stands still, and stores on a fresh, migrated database."""
 
-import asyncio
 import shutil
 from collections.abc import AsyncIterator, Awaitable, Callable, Iterator
+from itertools import count
 from pathlib import Path
 
 import pytest
 from hypothesis import settings
 from sqlalchemy.ext.asyncio import AsyncEngine
 
+from tests.servers.postgres import Postgres, migrate, run
 from twinlock.clock import ManualClock
 from twinlock.crashpoints import disarm
 from twinlock.store.engine import open_engine
-from twinlock.store.migrate import upgrade
 from twinlock.store.unit import Store
+
+pytest_plugins = ["tests.servers.fixtures"]
 
 # A busy machine must not fail a test: nothing here promises a time.
 settings.register_profile("twinlock", deadline=None)
 settings.load_profile("twinlock")
 
 OpenStore = Callable[[], Awaitable[Store]]
-DATABASES = ["sqlite"]
+DATABASES = ["sqlite", "postgresql"]
+
+# Many cases of what is decided without a database, each with a store beside it: one kind of database tells it all.
+SQLITE_ONLY: frozenset[str] = frozenset()
+_NUMBERS = count(1)
+
+
+def pytest_generate_tests(metafunc: pytest.Metafunc) -> None:
+    """Run whatever needs a database on every kind of it."""
+    if "database_kind" in metafunc.fixturenames:
+        kinds = DATABASES[:1] if metafunc.definition.path.name in SQLITE_ONLY else DATABASES
+        metafunc.parametrize("database_kind", kinds, indirect=True)
 
 
 def _sqlite_url(path: Path) -> str:
@@ -37,29 +50,47 @@ def clock() -> ManualClock:
 def sqlite_template(tmp_path_factory: pytest.TempPathFactory) -> Path:
     """Return a database that was migrated once: a copy of it takes a hundredth of the time."""
     path = tmp_path_factory.mktemp("template") / "twinlock.db"
-
-    async def _migrate() -> None:
-        engine = open_engine(_sqlite_url(path))
-        await upgrade(engine)
-        await engine.dispose()
-
-    with asyncio.Runner() as runner:
-        runner.run(_migrate())
+    run(migrate(_sqlite_url(path)))
     return path
 
 
 @pytest.fixture
-def empty_database(tmp_path: Path) -> str:
+def database_kind(request: pytest.FixtureRequest) -> str:
+    """Return which kind of database the test runs on; `pytest_generate_tests` chooses."""
+    return str(request.param)
+
+
+@pytest.fixture
+def empty_database(database_kind: str, request: pytest.FixtureRequest, tmp_path: Path) -> Iterator[str]:
     """Return the URL of a database in which nothing is."""
-    return _sqlite_url(tmp_path / "empty.db")
+    if database_kind == "sqlite":
+        yield _sqlite_url(tmp_path / "empty.db")
+    else:
+        yield from _on_postgres(request.getfixturevalue("postgres"), "template1")
 
 
-@pytest.fixture(params=DATABASES)
-def database(sqlite_template: Path, tmp_path: Path) -> str:
+@pytest.fixture
+def database(database_kind: str, request: pytest.FixtureRequest, tmp_path: Path) -> Iterator[str]:
     """Return the URL of a fresh, migrated database, on every kind in turn."""
-    path = tmp_path / "twinlock.db"
-    shutil.copyfile(sqlite_template, path)
-    return _sqlite_url(path)
+    if database_kind == "sqlite":
+        path = tmp_path / "twinlock.db"
+        shutil.copyfile(request.getfixturevalue("sqlite_template"), path)
+        yield _sqlite_url(path)
+    else:
+        template = request.getfixturevalue("postgres_template")
+        yield from _on_postgres(request.getfixturevalue("postgres"), template)
+
+
+@pytest.fixture
+def postgres_url(postgres: Postgres, postgres_template: str) -> Iterator[str]:
+    """Return the URL of a fresh, migrated database on PostgreSQL, for what is true of it alone."""
+    yield from _on_postgres(postgres, postgres_template)
+
+
+def _on_postgres(cluster: Postgres, template: str) -> Iterator[str]:
+    name = f"test_{next(_NUMBERS)}"
+    yield cluster.create(name, template)
+    cluster.drop(name)
 
 
 @pytest.fixture

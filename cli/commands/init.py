@@ -16,7 +16,9 @@ from cli.home import INIT_LOCK, SETTINGS
 from cli.output import Result, fields
 from cli.session import Session
 from cli.settings import EMBEDDED, Settings
-from cli.wiring import Parts, build, open_store
+from cli.settling import EmbeddedSettling
+from cli.wiring import Parts, clock_for, open_store
+from cli.wiring.embedded import embedded
 from events.home_lock import POLL_SECONDS, FileLock
 from schemas.identifiers import PROVIDER, SERVICE_POLICY, AvailabilityMode, Workload
 from schemas.requests import PolicyRequested
@@ -44,7 +46,7 @@ def init(settings: Settings, timeout: float, shows: bool) -> Result:
     document = {
         "home": str(settings.home),
         "database": settings.shown_database,
-        "broker": settings.broker,
+        "broker": settings.shown_broker,
         "changed": changed,
     }
     said = "is ready" if changed else "was ready already"
@@ -66,14 +68,12 @@ async def _locked(settings: Settings, timeout: float) -> bool:
 async def _init(settings: Settings, timeout: float) -> bool:
     home.make_audit_key(settings.home)
     written = _write_settings(settings.home / SETTINGS)
-    clock = SystemClock()
+    clock = clock_for(settings)
     async with open_store(settings, clock) as store:
         migrated = await migrate.upgrade(store.engine)
-        parts = build(settings, clock, store)
-        try:
+        # The provider's own keys are made here and now, whatever carries the events later.
+        async with embedded(settings, clock, store) as parts:
             made = await _make_provider(parts, timeout)
-        finally:
-            parts.custodian.close()
     return written or migrated or made
 
 
@@ -91,7 +91,7 @@ async def _make_provider(parts: Parts, timeout: float) -> bool:
         mode=AvailabilityMode.STANDARD,
         keys=ROOT_KEYS,
     )
-    asked = await Session(parts, timeout).ask(wanted)
+    asked = await Session(parts, EmbeddedSettling(parts), timeout).ask(wanted)
     # An interrupted first run may have left the same request: whichever of the two was first has made the policy.
     if not await _has_policy(parts):
         detail = asked.answer.detail if asked.answer else "no answer"

@@ -34,10 +34,15 @@ async def status(session: Session) -> Result:
         policies = [await describe(reader, policy) for policy in await list_policies(reader)]
         work = [_work(row, parts.clock.now()) for row in await _jobs(reader)]
         queues = await _queues(reader, parts.clock.now())
+    if parts.settings.is_fleet:
+        workers, waiting = await _in_broker(session)
+        queues |= waiting
+    else:
+        workers = "running in another process" if _is_busy(session) else "started by the next command that waits"
     home = {
         "home": str(parts.settings.home),
-        "broker": parts.settings.broker,
-        "workers": "running in another process" if _is_busy(session) else "started by the next command that waits",
+        "broker": parts.settings.shown_broker,
+        "workers": workers,
         "denied_key_in_use_seconds": bound_seconds(parts.settings.custody),
     }
     shown = [[{**policy, "policy": name_of(policy)}[name] for name in _POLICIES] for policy in policies]
@@ -48,6 +53,14 @@ async def status(session: Session) -> Result:
         Table((), [(name.replace("_", " "), count) for name, count in queues.items()], title="\nqueues"),
     ]
     return Result({**home, "policies": policies, "work": work, "queues": queues}, view)
+
+
+async def _in_broker(session: Session) -> tuple[str, dict[str, int]]:
+    """Say how many processes run each worker, and what waits in the broker for them or was taken by nobody."""
+    from cli.wiring.presence import glance, replicas  # the broker's library, for a fleet alone
+
+    seen = await glance(session.parts.settings)
+    return ", ".join(replicas(seen)), {f"waiting_{name}": each.messages for name, each in seen.items()}
 
 
 def _is_busy(session: Session) -> bool:

@@ -1,87 +1,85 @@
-"""`twinlock worker`: run the workers of a home until told to stop, and see whether somebody does."""
+"""`twinlock worker`: run workers until told to stop, and see whether somebody does."""
 
 import asyncio
-import signal
-import sys
 from typing import Annotated
 
 import typer
 
-from cli import logs
-from cli.command import command
+from cli.address import parse_address
+from cli.command import homeless
+from cli.commands import enrolment
 from cli.failures import UsageFault
 from cli.output import Failure, Result
-from cli.session import Session
-from events.home_lock import HomeLock, WorkerRunLock
-from workers.names import DEP_ASSIGNER, MAILBOX_REENCRYPTOR
+from cli.settings import Settings
+from events.home_lock import WorkerRunLock
+from workers.roster import ROSTER
 
 noun = typer.Typer(help="The workers.")
 
-WORKERS = (DEP_ASSIGNER, MAILBOX_REENCRYPTOR)
-_TOGETHER = "an embedded home runs all its workers in one process"
+WORKERS = tuple(ROSTER)
 
 
 def register(app: typer.Typer) -> None:
     """Add the commands to the program."""
+    enrolment.register(noun)
     app.add_typer(noun, name="worker")
 
 
-@command(noun, "run")
-async def run(
-    session: Session,
+@homeless(noun, "run")
+def run(
+    settings: Settings,
+    timeout: float,
+    shows: bool,
     name: Annotated[list[str] | None, typer.Argument(metavar="[NAME]...", help=", ".join(WORKERS))] = None,
     everything: Annotated[bool, typer.Option("--all", help="All workers.")] = False,
+    health: Annotated[
+        str | None, typer.Option("--health", metavar="HOST:PORT", help="Answer /livez and /readyz there.")
+    ] = None,
 ) -> Result:
     """Run workers until SIGTERM or SIGINT, then finish what runs."""
-    if bool(name) == everything:
+    from cli.serving import run_embedded, run_fleet  # its servers' libraries would slow every other command down
+
+    names, at = _chosen(name or [], everything), parse_address(health) if health else None
+    with asyncio.Runner() as runner:
+        runner.run(run_fleet(settings, names, at) if settings.is_fleet else run_embedded(settings, names, at))
+    return Result({"workers": list(names), "stopped": True}, ["drained and stopped"])
+
+
+def _chosen(names: list[str], everything: bool) -> tuple[str, ...]:
+    if bool(names) == everything:
         raise UsageFault("it is not said which workers", hint="name them, or use --all")
-    for each in name or ():
+    for each in names:
         _check(each)
-    settings = session.parts.settings
-    with WorkerRunLock(settings.home):
-        logs.configure(settings.home, to_terminal=True)
-        if name and set(name) != set(WORKERS):
-            sys.stderr.write(f"warning: {_TOGETHER}: running {', '.join(WORKERS)}\n")
-        await _serve(session)
-    return Result({"workers": list(WORKERS), "stopped": True}, ["drained and stopped"])
+    return tuple(dict.fromkeys(names)) or WORKERS
 
 
-async def _serve(session: Session) -> None:
-    loop, stop = asyncio.get_running_loop(), asyncio.Event()
-    for number in (signal.SIGTERM, signal.SIGINT):
-        loop.add_signal_handler(number, stop.set)
-    with HomeLock(session.parts.settings.home) as lock:
-        if not await _acquired(session, lock, stop):
-            return
-        sys.stderr.write(f"running {', '.join(WORKERS)}\n")
-        sys.stderr.flush()
-        await session.parts.fleet().run(stop)
-
-
-async def _acquired(session: Session, lock: HomeLock, stop: asyncio.Event) -> bool:
-    """Take over from a command that runs the workers now, as soon as it is done; false if told to stop meanwhile."""
-    async with asyncio.TaskGroup() as group:
-        taking = group.create_task(lock.acquire(session.parts.clock))
-        stopping = group.create_task(stop.wait())
-        await asyncio.wait((taking, stopping), return_when=asyncio.FIRST_COMPLETED)
-        done = taking.done()
-        taking.cancel()
-        stopping.cancel()
-    return done
-
-
-@command(noun, "check")
-async def check(
-    session: Session, name: Annotated[str, typer.Argument(metavar="NAME", help=", ".join(WORKERS))]
+@homeless(noun, "check")
+def check(
+    settings: Settings,
+    timeout: float,
+    shows: bool,
+    name: Annotated[str, typer.Argument(metavar="NAME", help=", ".join(WORKERS))],
 ) -> Result:
-    """Say whether a worker run is active on the home, as a health probe."""
+    """Say whether a worker runs somewhere, as a health probe."""
     _check(name)
-    home = session.parts.settings.home
-    lock = WorkerRunLock(home)
-    running = not lock.try_acquire()
+    if settings.is_fleet:
+        from cli.wiring.presence import consumers_of  # the broker's library, for a fleet alone
+
+        with asyncio.Runner() as runner:
+            count = runner.run(consumers_of(settings, name, timeout))
+    else:
+        count = int(_runs_here(settings))
+    start = f"worker run {name}" if settings.is_fleet else "worker run --all"
+    failure = None if count else Failure(f"{name} is not running", f"start it: twinlock {start}")
+    document = {"worker": name, "running": bool(count), "replicas": count}
+    return Result(document, [f"{name} is running"] if count else (), failure)
+
+
+def _runs_here(settings: Settings) -> bool:
+    lock = WorkerRunLock(settings.home)
+    free = lock.try_acquire()
     lock.release()
-    failure = None if running else Failure(f"{name} is not running", "start it: twinlock worker run --all")
-    return Result({"worker": name, "running": running}, [f"{name} is running"] if running else (), failure)
+    return not free
 
 
 def _check(name: str) -> None:

@@ -18,9 +18,10 @@ from typing import Any
 from rich.console import Console
 
 from cli.command import INTERRUPTED, Flags
+from cli.demo.cast import alone, among_others
 from cli.output import Result, Table, emit
 from cli.progress import Shows
-from cli.settings import PREFIX
+from cli.settings import PREFIX, Settings
 
 Twinlock = Callable[[list[str], Flags], int]
 
@@ -42,11 +43,14 @@ class Step:
 
 
 class Stage:
-    """Run commands in a folder, with a home in it, as a person would."""
+    """Run commands in a folder, with a home in it, as a person would; or, with its settings, on a fleet."""
 
-    def __init__(self, folder: Path, twinlock: Twinlock) -> None:
+    def __init__(self, folder: Path, twinlock: Twinlock, fleet: Settings | None = None) -> None:
         self.folder = folder
-        self.home = folder / "home"
+        self.home = fleet.home if fleet else folder / "home"
+        self.is_fleet = fleet is not None
+        self.stored = [self.home, fleet.objects_folder] if fleet else [self.home]
+        self.cast = among_others() if fleet else alone()
         self.steps: list[Step] = []
         self._twinlock = twinlock
         self._console = Console(file=sys.stdout, highlight=False)
@@ -54,6 +58,10 @@ class Stage:
     @contextlib.contextmanager
     def set(self) -> Iterator[None]:
         """Work in the folder, and let no setting of the person's own lead to another home or database."""
+        if self.is_fleet:
+            with contextlib.chdir(self.folder):
+                yield
+            return
         own = {name: value for name, value in os.environ.items() if name.startswith(PREFIX)}
         try:
             for name in own:

@@ -1,6 +1,8 @@
 """The story, step by step. A step that ends returns what it showed, for the table."""
 
+import os
 import tempfile
+import time
 from collections import Counter
 from collections.abc import Callable, Iterator
 from contextlib import contextmanager
@@ -11,25 +13,22 @@ from typing import Any
 from cli.command import INTERRUPTED
 from cli.demo import mail as sources
 from cli.demo import proof
-from cli.demo.mail import ARCHIVE, CALENDAR, COPIES, INBOX, LARGE, TEAM, Mail
+from cli.demo.mail import COPIES, Mail
 from cli.demo.stage import Stage, Stopped, Twinlock
 from cli.failures import FAILED, explain
 from cli.home import LOG
 from cli.output import Failure, complain
+from cli.settings import PREFIX, Settings, load_settings
 from twinlock.errors import TwinlockError
 
-TENANT = "contoso"
-POLICY = f"{TENANT}/mail"
-KEYS = ("local://vault-1/mail", "local://vault-2/mail")
-ANN, BEN, DESK = (f"{name}@{TENANT}.example" for name in ("ann", "ben", "desk"))
-MAILBOXES = {ANN: (INBOX, ARCHIVE), BEN: (CALENDAR,), DESK: (TEAM, LARGE)}
+_PAUSE = 2.0  # seconds between two tries
 
 
 def run(keep: Path | None, twinlock: Twinlock, copies: int = COPIES) -> int:
     """Tell the story in a temporary home, or in the folder to keep; return the exit code."""
     try:
         with _folder(keep) as folder:
-            stage = Stage(folder, twinlock)
+            stage = Stage(folder, twinlock, _fleet())
             with stage.set():
                 return _tell(stage, copies, keep is not None)
     except KeyboardInterrupt:
@@ -39,6 +38,14 @@ def run(keep: Path | None, twinlock: Twinlock, copies: int = COPIES) -> int:
         failure = explain(error, f"{LOG} (it is there after a run with --keep DIR)")
         complain(failure)
         return failure.code
+
+
+def _fleet() -> Settings | None:
+    """Return the settings of a fleet, where one is set up here; elsewhere the story has a home of its own."""
+    if not any(f"{PREFIX}{name}" in os.environ for name in ("BROKER", "SECRETS")):
+        return None
+    settings = load_settings()
+    return settings if settings.is_fleet else None
 
 
 @contextmanager
@@ -84,13 +91,15 @@ def _end(stage: Stage, stopped: bool, kept: bool) -> int:
 
 
 def _set_up(stage: Stage, mail: Mail) -> str:
+    cast = stage.cast
     stage.say("A customer makes one key in each of two vaults; a policy joins them.")
-    stage.twinlock("init")
-    stage.twinlock(f"tenant add {TENANT}")
-    for uri in KEYS:
+    if not stage.is_fleet:
+        stage.twinlock("init")
+    stage.twinlock(f"tenant add {cast.tenant}")
+    for uri in cast.keys:
         stage.twinlock(f"key create {uri}")
     made = stage.twinlock(
-        f"policy create --tenant {TENANT} --name mail --workload mailbox --key {KEYS[0]} --key {KEYS[1]}"
+        f"policy create --tenant {cast.tenant} --name mail --workload mailbox --key {cast.keys[0]} --key {cast.keys[1]}"
     )
     wrong = [key["uri"] for key in made["keys"] if key["status"] != "ok"]
     stage.prove("both keys were tried live before anything was stored", ", ".join(wrong))
@@ -98,11 +107,12 @@ def _set_up(stage: Stage, mail: Mail) -> str:
 
 
 def _protect_first(stage: Stage, mail: Mail) -> str:
+    cast = stage.cast
     stage.say("A mailbox is put under the policy while it is empty; then its mail arrives.")
-    stage.twinlock(f"mailbox add {DESK} --tenant {TENANT} --kind shared")
-    stage.twinlock(f"policy assign {POLICY} --mailbox {DESK}")
-    count = _import(stage, DESK)
-    box = stage.twinlock(f"mailbox show {DESK}")
+    stage.twinlock(f"mailbox add {cast.desk} --tenant {cast.tenant} --kind shared")
+    stage.twinlock(f"policy assign {cast.policy} --mailbox {cast.desk}")
+    count = _import(stage, cast.desk)
+    box = stage.twinlock(f"mailbox show {cast.desk}")
     waiting = len(stage.twinlock("status")["work"])
     fault = proof.unprotected([box], _policy(stage)["id"], count)
     stage.prove(f"{count} items, one of them with 5 MB, were encrypted as they arrived", fault)
@@ -111,20 +121,22 @@ def _protect_first(stage: Stage, mail: Mail) -> str:
 
 
 def _take_over(stage: Stage, mail: Mail) -> str:
+    cast = stage.cast
     stage.say("Two mailboxes hold mail already, under the provider's own keys. The policy takes them over:")
     stage.say("every item is re-encrypted in the background, and the command waits for it.")
-    for address in (ANN, BEN):
-        stage.twinlock(f"mailbox add {address} --tenant {TENANT}")
-    count = sum(_import(stage, address) for address in (ANN, BEN))
-    stage.twinlock(f"policy assign {POLICY} --mailbox {ANN} --mailbox {BEN}")
-    boxes = [stage.twinlock(f"mailbox show {address}") for address in (ANN, BEN)]
+    for address in (cast.ann, cast.ben):
+        stage.twinlock(f"mailbox add {address} --tenant {cast.tenant}")
+    count = sum(_import(stage, address) for address in (cast.ann, cast.ben))
+    stage.twinlock(f"policy assign {cast.policy} --mailbox {cast.ann} --mailbox {cast.ben}")
+    boxes = [stage.twinlock(f"mailbox show {address}") for address in (cast.ann, cast.ben)]
     stage.prove(f"all {count} items were re-encrypted", proof.unprotected(boxes, _policy(stage)["id"], count))
     return f"{count} items re-encrypted"
 
 
 def _check_encrypted(stage: Stage, mail: Mail) -> str:
-    count = proof.digests(mail.items(*_sources())).total()
-    boxes = stage.twinlock(f"mailbox list --tenant {TENANT}")
+    cast = stage.cast
+    count = proof.digests(mail.items(*cast.sources)).total()
+    boxes = stage.twinlock(f"mailbox list --tenant {cast.tenant}")
     policy = _policy(stage)
     fault = proof.unprotected(boxes, policy["id"], count)
     stage.prove(f"every one of {count} items is under the customer's keys", fault)
@@ -134,14 +146,17 @@ def _check_encrypted(stage: Stage, mail: Mail) -> str:
 
 
 def _compare(stage: Stage, mail: Mail) -> str:
-    count = _export(stage, mail, "out", *MAILBOXES)
+    cast = stage.cast
+    count = _export(stage, mail, "out", *cast.mailboxes)
     return f"{count} items out, the same as went in"
 
 
 def _search(stage: Stage, mail: Mail) -> str:
-    stage.say("Pieces of the mail, and a random word in one message, are looked for in every file of the home.")
-    wanted = proof.pieces(mail.items(*_sources())) | {mail.canary.encode()}
-    stored = list(proof.paths(stage.home))
+    cast = stage.cast
+    where = "home, objects included" if stage.is_fleet else "home"
+    stage.say(f"Pieces of the mail, and a random word in one message, are looked for in every file of the {where}.")
+    wanted = proof.pieces(mail.items(*cast.sources)) | {mail.canary.encode()}
+    stored = list(proof.paths(*stage.stored))
     stage.prove(
         f"none of {len(wanted)} pieces is in the {len(stored)} files of the home", proof.readable(wanted, stored)
     )
@@ -151,39 +166,72 @@ def _search(stage: Stage, mail: Mail) -> str:
 
 
 def _rotate(stage: Stage, mail: Mail) -> str:
+    cast = stage.cast
     stage.say("The customer adds a new version to its keys; a refresh brings the policy onto it.")
-    before = _versions(stage.twinlock(f"policy show {POLICY}"))
-    for uri in KEYS:
+    before = _versions(stage.twinlock(f"policy show {cast.policy}"))
+    for uri in cast.keys:
         stage.twinlock(f"key rotate {uri}")
-    after = _versions(stage.twinlock(f"policy refresh {POLICY}"))
+    after = _versions(stage.twinlock(f"policy refresh {cast.policy}"))
     stage.say(f"versions in use before: {' and '.join(before)}; after: {' and '.join(after)}")
     moved = before == ["1", "1"] and after == ["2", "2"]
     stage.prove("the policy uses the new versions alone: the old ones may go", "" if moved else "an old one is in use")
-    _export(stage, mail, "rotated", DESK)
+    _export(stage, mail, "rotated", cast.desk)
     return f"from versions {' and '.join(before)} to {' and '.join(after)}"
 
 
 def _revoke(stage: Stage, mail: Mail) -> str:
+    cast = stage.cast
     stage.say("The customer disables both keys: nobody reads any more, until a key is back.")
-    for uri in KEYS:
+    for uri in cast.keys:
         stage.twinlock(f"key disable {uri}")
-    said = stage.refused(f"mailbox export {BEN} refused/ben")
-    stage.prove("a person's read is refused", "" if "denied" in said else "it was not refused")
-    stage.prove("it left nothing behind", "a file was written" if any(proof.paths(stage.folder / "refused")) else "")
-    for uri in KEYS:
+    refused = _until_refused(stage)
+    stage.prove("a person's read is refused", "" if refused else "it was not refused")
+    left = refused and any(proof.paths(stage.folder / refused))
+    stage.prove("it left nothing behind", "a file was written" if left else "")
+    for uri in cast.keys:
         stage.twinlock(f"key enable {uri}")
-    _export(stage, mail, "healed", BEN)
+    _until_served(stage)
+    _export(stage, mail, "healed", cast.ben)
     return "refused while the keys are disabled, then served again"
 
 
+def _until_refused(stage: Stage) -> str:
+    """Read until it is refused, and return the folder that was to be written."""
+    for number, _ in enumerate(_tries(stage, "the fleet lets go of a key that it has in use")):
+        folder = f"refused/{number}"
+        if "denied" in stage.refused(f"mailbox export {stage.cast.ben} {folder}"):
+            return folder
+    return ""
+
+
+def _until_served(stage: Stage) -> None:
+    for number, _ in enumerate(_tries(stage, "the fleet asks a refused key again") if stage.is_fleet else ()):
+        if not stage.refused(f"mailbox export {stage.cast.ben} again/{number}"):
+            return
+
+
+def _tries(stage: Stage, why: str) -> Iterator[None]:
+    """Try once; in a fleet, whose custodian remembers, as long as its published bound says."""
+    yield
+    if not stage.is_fleet:
+        return
+    bound = stage.twinlock("status")["denied_key_in_use_seconds"]
+    stage.say(f"within {bound:.0f} seconds {why}")
+    until = time.monotonic() + bound
+    while time.monotonic() < until:
+        time.sleep(_PAUSE)
+        yield
+
+
 def _revert(stage: Stage, mail: Mail) -> str:
+    cast = stage.cast
     stage.say("The customer leaves: everything goes back under the provider's own keys.")
-    stage.twinlock(f"policy assign service --all-mailboxes --tenant {TENANT}")
-    boxes = stage.twinlock(f"mailbox list --tenant {TENANT}")
+    stage.twinlock(f"policy assign service --all-mailboxes --tenant {cast.tenant}")
+    boxes = stage.twinlock(f"mailbox list --tenant {cast.tenant}")
     left = sum(_policy(stage)["objects_by_key_version"].values())
     fault = proof.unreverted(boxes) or (f"{left} items are left under it" if left else "")
     stage.prove("no item is under the customer's policy any more", fault)
-    count = _export(stage, mail, "reverted", *MAILBOXES)
+    count = _export(stage, mail, "reverted", *cast.mailboxes)
     return f"{count} items under the provider's keys, unchanged"
 
 
@@ -202,12 +250,10 @@ SCENES: tuple[tuple[str, Scene], ...] = (
 )
 
 
-def _sources() -> list[Path]:
-    return [source for each in MAILBOXES.values() for source in each]
-
-
 def _import(stage: Stage, address: str) -> int:
-    return sum(int(stage.twinlock(f"mailbox import {address} {path}")["imported"]) for path in MAILBOXES[address])
+    return sum(
+        int(stage.twinlock(f"mailbox import {address} {path}")["imported"]) for path in stage.cast.mailboxes[address]
+    )
 
 
 def _export(stage: Stage, mail: Mail, folder: str, *addresses: str) -> int:
@@ -218,13 +264,13 @@ def _export(stage: Stage, mail: Mail, folder: str, *addresses: str) -> int:
         path = f"{folder}/{address.partition('@')[0]}"
         stage.twinlock(f"mailbox export {address} {path}")
         came += proof.digests(proof.files(stage.folder / path))
-        went += proof.digests(mail.items(*MAILBOXES[address]))
+        went += proof.digests(mail.items(*stage.cast.mailboxes[address]))
     stage.prove(f"all {went.total()} items came out byte for byte", proof.differs(went, came))
     return came.total()
 
 
 def _policy(stage: Stage) -> dict[str, Any]:
-    document: dict[str, Any] = stage.twinlock(f"policy show {POLICY}")
+    document: dict[str, Any] = stage.twinlock(f"policy show {stage.cast.policy}")
     return document
 
 

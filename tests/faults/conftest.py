@@ -23,8 +23,8 @@ from sqlalchemy import select
 
 from cli.main import run
 from cli.progress import NoBar
-from cli.session import settle
 from cli.settings import load_settings
+from cli.settling import settle, settling_for
 from cli.wiring import Parts, open_parts, open_store
 from twinlock.clock import ManualClock
 from twinlock.content.objects import Objects
@@ -108,6 +108,11 @@ class Home:
         """Start a command in a process of its own."""
         return _start((*PROGRAM, *arguments, "--home", str(self.path)), env)
 
+    def limited(self, kib: int, *arguments: str) -> Ran:
+        """Run a command that can't write to any file beyond so many KiB, as on a full disk."""
+        script = f'ulimit -f {kib} && exec "$@"'
+        return finished(_start(("bash", "-c", script, "bash", *PROGRAM, *arguments, "--home", str(self.path)), {}))
+
     def crash(self, point: str, number: int, *arguments: str, **env: str) -> None:
         """Run a command that kills itself when it comes to a crash point for the given time."""
         ran = finished(self._driven("SIGKILL", point, number, arguments, env))
@@ -167,7 +172,7 @@ class Home:
 
         async def settled(parts: Parts) -> None:
             while left := self.column(_LEFT):
-                await settle(parts, left[0], PATIENCE, NoBar())
+                await settle(settling_for(parts), parts, left[0], PATIENCE, NoBar())
 
         self.within(settled)
 

@@ -3,6 +3,7 @@
 from collections.abc import Callable, Mapping, Sequence
 from dataclasses import dataclass
 from pathlib import Path
+from random import Random
 from typing import Any
 
 import pytest
@@ -34,7 +35,7 @@ from twinlock.store.tables.custody import policies, policy_keys
 from twinlock.store.tables.tenants import tenants
 from twinlock.store.unit import Cause, StaleRead, Store
 from workers.names import DEP_ASSIGNER, MAILBOX_REENCRYPTOR
-from workers.runtime import all_handlers
+from workers.roster import Workplace, handlers_of
 from workers.settings import WorkerSettings
 from workers.wakeups import prepare_slots
 
@@ -153,11 +154,17 @@ class Pump:
         self.world = world
         self.settings = settings
         self.publisher = Publisher(world.store)
-        handlers = all_handlers(world.store, world.custodian, world.reencrypter, settings)
-        self._handlers = {handler.handles.type: handler for handler in handlers}
+        self.place = Workplace(world.store, world.custodian, world.reencrypter, world.sweeper, settings)
+        self._handlers = {handler.handles.type: handler for handler in handlers_of(self.place)}
         self.seen: list[Event] = []
         self.copies = 1
         self.choose: Callable[[Sequence[Any]], int] = lambda rows: 0
+
+    def another(self, rng: Random) -> "Pump":
+        """Return a pump beside this one, that takes messages in any order."""
+        beside = Pump(self.world, self.settings)
+        beside.choose = lambda rows: rng.randrange(len(rows))
+        return beside
 
     async def ask(self, event: Event) -> tuple[RequestOutcome | None, Mapping[str, Any], str]:
         """Publish a request, run until quiet, and return its answer."""
@@ -194,7 +201,7 @@ class Pump:
         handler = self._handlers.get(event.type)
         if handler is None:
             return
-        for _ in range(5):
+        for _ in range(20):
             try:
                 plan = await handler.prepare(event, received)
                 async with self.world.store.begin(received.cause) as unit:

@@ -68,7 +68,7 @@ def worker(home: Path) -> Iterator[subprocess.Popen[str]]:
     process = start(home, "worker", "run", "--all")
     assert process.stderr is not None
     first = process.stderr.readline()
-    assert "running dep_assigner, mailbox_reencryptor\n" == first
+    assert "running dep_assigner, mailbox_reencryptor, tik_cache_refresher\n" == first
     yield process
     process.kill()
     process.communicate()
@@ -126,7 +126,9 @@ def test_second_worker_run_is_refused(home: Path, worker: subprocess.Popen[str])
 
 def test_worker_check(home: Path, worker: subprocess.Popen[str]) -> None:
     """A check finds the worker run while it is there."""
-    assert {"worker": "dep_assigner", "running": True} == twinlock(home, "worker", "check", "dep_assigner")
+    assert {"worker": "dep_assigner", "running": True, "replicas": 1} == twinlock(
+        home, "worker", "check", "dep_assigner"
+    )
 
 
 def test_commands_beside_a_worker_run(home: Path, worker: subprocess.Popen[str]) -> None:

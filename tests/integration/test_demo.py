@@ -44,7 +44,7 @@ def test_demo(tmp_path: Path, capfd: pytest.CaptureFixture[str], monkeypatch: py
     assert "Every proof held" in out
     assert "FAILED" not in out
     assert "\x1b" not in out
-    assert "$ twinlock mailbox export ben@contoso.example refused/ben\n   twinlock: policy contoso/mail refuses" in out
+    assert "$ twinlock mailbox export ben@contoso.example refused/0\n   twinlock: policy contoso/mail refuses" in out
     assert {"re-encrypting"} >= {line.partition(":")[0] for line in err.splitlines()}
     assert {"demo"} == here
     assert own == {name: os.environ[name] for name in own}

@@ -27,11 +27,24 @@ LAWS: Mapping[int, tuple[str, str]] = {
     ),
     6: ("no laundering", "The availability key never helps to leave a policy: that needs a root key that unwraps now."),
     7: ("the verdict comes before the cache", "A cached key serves only whom the decision table would serve now."),
+    9: (
+        "the broker is not trusted",
+        "Requests to the custodian are signed, replies sealed to a one-time key and signed, and each counts once.",
+    ),
+    10: (
+        "service is not a master key",
+        "A worker has a fixed list of purposes, and a service call names live work that concerns what it asks for.",
+    ),
     11: (
         "at least once in, exactly once in effect",
         "Inbox, state and outbox are one transaction; the ack comes after it.",
     ),
     12: ("work is a row", "Unfinished work is a job with a lease and a fencing number; wake-ups only wake."),
+    13: (
+        "authority is settled once",
+        "A request's first receipt decides, by the login that the broker verified, and its record about every copy;"
+        " facts count from the workers that tell them.",
+    ),
     14: (
         "objects",
         "An object is announced before it is written, pointed at in one transaction, and swept when unreferenced.",

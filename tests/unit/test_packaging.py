@@ -25,8 +25,8 @@ def _pyproject() -> dict[str, Any]:
 
 def _declared() -> list[Requirement]:
     table = _pyproject()
-    groups = [table["project"]["dependencies"], table["dependency-groups"]["dev"], table["build-system"]["requires"]]
-    return [Requirement(line) for group in groups for line in group]
+    groups = [table["project"]["dependencies"], *table["dependency-groups"].values(), table["build-system"]["requires"]]
+    return [Requirement(line) for group in groups for line in group if isinstance(line, str)]
 
 
 def _locked() -> dict[str, tuple[str, str]]:

@@ -77,12 +77,12 @@ def test_all_faults_together(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) ->
     """Faults of file and environment are reported together, each with the setting's name."""
     write(tmp_path, 'colour = "red"\n[content]\nbatch_sheep = 1\n[workers]\nconcurrency = 0\nlease_seconds = -1.0\n')
     monkeypatch.setenv("TWINLOCK_CUSTODY__VAULT_DEADLINE", "soon")
-    monkeypatch.setenv("TWINLOCK_BROKER", "amqp://user:hunter2@host")
+    monkeypatch.setenv("TWINLOCK_BROKER", "rabbit://user:hunter2@host")
     found = faults(tmp_path)
 
     assert found.startswith("bad settings: ")
     for said in (
-        "broker: RabbitMQ is not in this version",
+        "broker: is not a broker, use embedded: or amqp://",
         "content.batch_sheep: is not a setting",
         "custody.vault_deadline: input should be a valid number",
         "concurrency has to be at least 1, lease_seconds has to be 0 or more",
@@ -94,7 +94,13 @@ def test_all_faults_together(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) ->
 @pytest.mark.parametrize(
     ("name", "value"),
     [
-        ("BROKER", "amqps://user:hunter2@host"),
+        ("BROKER", "amqps://:hunter2@host"),
+        ("BROKER", "amqp://user:hunter2@"),
+        ("BROKER", "amqp://user:hunter2@host:port/"),
+        ("BROKER", "amqp://user:hunter2@host:0/"),
+        ("BROKER", "amqp://user:hunter2@host/a/b"),
+        ("BROKER", "amqps://user:hunter2@host/?no_verify_ssl=1"),
+        ("BROKER", "amqp:user:hunter2@host"),
         ("BROKER", "redis://user:hunter2@host"),
         ("DATABASE", "mysql://user:hunter2@host/db"),
         ("DATABASE", "postgresql+asyncpg://user:hunter2@host:port/db"),
@@ -158,3 +164,24 @@ def test_written_defaults_are_the_defaults(tmp_path: Path) -> None:
 
     assert [] == [line for line in lines if line and not line.startswith("# ")]
     assert before.model_dump() == after.model_dump()
+
+
+@pytest.mark.parametrize(
+    ("url", "shown"),
+    [
+        ("embedded:", "embedded:"),
+        ("amqp://user:hunter2@host", "amqp://user:***@host"),
+        ("amqps://user:hunter2@host:5671/v%2Fh?cafile=/hunter2", "amqps://user:***@host:5671/v%2Fh"),
+        ("amqp://user@host/vhost", "amqp://user@host/vhost"),
+    ],
+)
+def test_broker_is_shown_without_its_password(
+    url: str, shown: str, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """A broker's URL is taken as it is, and shown to people without its password."""
+    monkeypatch.setenv("TWINLOCK_BROKER", url)
+    found = load_settings(tmp_path)
+
+    assert url == found.broker
+    assert shown == found.shown_broker
+    assert "hunter2" not in repr(found)

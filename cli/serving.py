@@ -1,0 +1,83 @@
+"""Serve as workers until told to stop: in a fleet, or in an embedded home."""
+
+import asyncio
+import signal
+import sys
+from collections.abc import Sequence
+from contextlib import AsyncExitStack, nullcontext
+
+from cli import logs
+from cli.address import Address
+from cli.settings import Settings
+from cli.wiring import Parts, open_parts, open_staff
+from cli.wiring.embedded import embedded_fleet
+from cli.wiring.health import health_of_store
+from events.home_lock import HomeLock, WorkerRunLock
+from events.sole_worker import sole_worker
+from workers.health import Health
+from workers.roster import ROSTER
+from workers.runtime import Fleet
+
+WORKERS = tuple(ROSTER)
+_TOGETHER = "an embedded home runs all its workers in one process"
+
+
+async def run_fleet(settings: Settings, names: tuple[str, ...], at: Address | None) -> None:
+    """Run these workers of a fleet, each with its own login."""
+    async with AsyncExitStack() as stack:
+        staffs = {name: await stack.enter_async_context(open_staff(settings, name)) for name in names}
+        checks = {f"{name}: {what}": check for name in names for what, check in staffs[name].checks.items()}
+        health = Health(checks)
+        logs.configure(settings.home, to_terminal=True)
+        await _serve([staff.fleet for staff in staffs.values()], health, names, at, _until_told(health))
+
+
+async def run_embedded(settings: Settings, names: tuple[str, ...], at: Address | None) -> None:
+    """Run all workers of a home, whichever were named."""
+    async with open_parts(settings) as parts:
+        with WorkerRunLock(settings.home):
+            logs.configure(settings.home, to_terminal=True)
+            if set(names) != set(WORKERS):
+                sys.stderr.write(f"warning: {_TOGETHER}: running {', '.join(WORKERS)}\n")
+            health = Health({"database": health_of_store(parts.store)})
+            stop = _until_told(health)
+            with HomeLock(settings.home) as lock:
+                if await _acquired(parts, lock, stop):
+                    async with sole_worker(parts.store):
+                        await _serve([embedded_fleet(parts)], health, WORKERS, at, stop)
+
+
+def _until_told(health: Health) -> asyncio.Event:
+    """Return an event that a signal sets; whoever asks for health learns of it at once."""
+    stop = asyncio.Event()
+
+    def told() -> None:
+        health.stopping = True
+        stop.set()
+
+    for number in (signal.SIGTERM, signal.SIGINT):
+        asyncio.get_running_loop().add_signal_handler(number, told)
+    return stop
+
+
+async def _serve(
+    fleets: Sequence[Fleet], health: Health, names: tuple[str, ...], at: Address | None, stop: asyncio.Event
+) -> None:
+    async with health.served(*at) if at else nullcontext():
+        sys.stderr.write(f"running {', '.join(names)}\n")
+        sys.stderr.flush()
+        async with asyncio.TaskGroup() as group:
+            for fleet in fleets:
+                group.create_task(fleet.run(stop))
+
+
+async def _acquired(parts: Parts, lock: HomeLock, stop: asyncio.Event) -> bool:
+    """Take over from a command that runs the workers now, as soon as it is done; false if told to stop meanwhile."""
+    async with asyncio.TaskGroup() as group:
+        taking = group.create_task(lock.acquire(parts.clock))
+        stopping = group.create_task(stop.wait())
+        await asyncio.wait((taking, stopping), return_when=asyncio.FIRST_COMPLETED)
+        done = taking.done()
+        taking.cancel()
+        stopping.cancel()
+    return done

@@ -1,0 +1,142 @@
+"""A fleet: every worker has its own login, a broker carries the events, and one worker alone has the vaults."""
+
+import os
+import socket
+from collections.abc import AsyncIterator, Mapping
+from contextlib import AsyncExitStack, asynccontextmanager
+from dataclasses import dataclass
+
+from cli import home
+from cli.settings import Settings
+from cli.wiring.embedded import local_custodian
+from cli.wiring.health import Consuming, health_of_broker, health_of_store
+from cli.wiring.parts import Parts, build
+from events.amqp.collector import Collector
+from events.amqp.connection import Link
+from events.amqp.rpc import AmqpLane, AmqpRequester, Replying
+from events.amqp.transport import AmqpTransport
+from events.consumer import ConsumerRuntime, ConsumerSettings
+from events.ladder import Ladder
+from events.relay import Relay
+from schemas.producers import OPERATOR
+from twinlock.custody.audit import AuditLog
+from twinlock.custody.custodian import LocalCustodian
+from twinlock.custody.port import Custodian
+from twinlock.custody.remote.caller import RemoteCustodian
+from twinlock.custody.remote.host import CustodianHost
+from twinlock.custody.remote.ports import Lane
+from twinlock.keys.ports import Clock
+from twinlock.store.unit import Store
+from workers.health import Check
+from workers.names import TIK_CACHE_REFRESHER
+from workers.roster import ROSTER, Periodic, handlers_of, upkeep_of
+from workers.runtime import Fleet, Loop
+from workers.tik_cache_refresher.hosting import Hosting, probing
+
+AUDIT_WRITER = TIK_CACHE_REFRESHER
+
+
+@dataclass(frozen=True, slots=True)
+class Staff:
+    """Hold one worker, ready to run once, and what tells whether it can work."""
+
+    fleet: Fleet
+    checks: Mapping[str, Check]
+
+
+@dataclass(frozen=True, slots=True)
+class _Custody:
+    """Hold the custodian that a worker asks; where it is in this very process, also what serves the others."""
+
+    custodian: Custodian
+    loops: tuple[Loop, ...] = ()
+    periodic: tuple[Periodic, ...] = ()
+    lanes: tuple[Consuming, ...] = ()
+
+
+@asynccontextmanager
+async def operator(settings: Settings, clock: Clock, store: Store) -> AsyncIterator[Parts]:
+    """Open the parts for one command: it publishes and asks as the operator, and works on nothing itself."""
+    async with AsyncExitStack() as stack:
+        transport = _transport(stack, settings, clock, store, OPERATOR)
+        custodian = _remote(stack, settings, clock, store, OPERATOR)
+        yield build(settings, clock, store, custodian, Relay(store, transport, clock))
+
+
+@asynccontextmanager
+async def staff(settings: Settings, clock: Clock, store: Store, worker: str) -> AsyncIterator[Staff]:
+    """Put one worker together for this process; leaving the block closes what it had open."""
+    async with AsyncExitStack() as stack:
+        transport = _transport(stack, settings, clock, store, worker)
+        custody = _custody(stack, settings, clock, store, worker)
+        parts = build(settings, clock, store, custody.custodian)
+        checks = {"database": health_of_store(store), "broker": health_of_broker(transport, *custody.lanes)}
+        yield Staff(_fleet(parts, transport, worker, custody), checks)
+
+
+def _fleet(parts: Parts, transport: AmqpTransport, worker: str, custody: _Custody) -> Fleet:
+    store, clock, settings = parts.store, parts.clock, parts.settings.workers
+    consumers = ConsumerRuntime(
+        store,
+        transport,
+        handlers_of(parts.workplace, [worker]),
+        clock,
+        Ladder(),
+        ConsumerSettings(concurrency=settings.concurrency, prefetch=2 * settings.concurrency),
+    )
+    loops = [*custody.loops, *_collecting(transport, store, worker)]
+    periodic = [*custody.periodic, *upkeep_of(parts.workplace, [worker])]
+    return Fleet([worker], store, Relay(store, transport, clock), consumers, periodic, clock, settings, loops)
+
+
+def _collecting(transport: AmqpTransport, store: Store, worker: str) -> list[Loop]:
+    if not ROSTER[worker].takes:
+        return []  # who is only called has no queue, and no dead letters
+    collector = Collector(transport, store, worker)
+    return [collector.collect, collector.put_back]
+
+
+def _transport(stack: AsyncExitStack, settings: Settings, clock: Clock, store: Store, name: str) -> AmqpTransport:
+    transport = AmqpTransport(settings.broker, instance(name), store.source, clock)
+    stack.push_async_callback(transport.close)
+    return transport
+
+
+def _custody(stack: AsyncExitStack, settings: Settings, clock: Clock, store: Store, worker: str) -> _Custody:
+    if worker != TIK_CACHE_REFRESHER:
+        return _Custody(_remote(stack, settings, clock, store, worker))
+    custodian = local_custodian(settings, clock, store, AUDIT_WRITER)
+    stack.callback(custodian.close)
+    lanes = _lanes(stack, settings)
+    hosting = Hosting(_host(settings, clock, store, custodian).serve, lanes, settings.workers)
+    return _Custody(custodian, (hosting.run,), (probing(custodian, settings.workers),), tuple(lanes.values()))
+
+
+def _host(settings: Settings, clock: Clock, store: Store, custodian: LocalCustodian) -> CustodianHost:
+    audit = AuditLog(store, AUDIT_WRITER, home.read_audit_key(settings.home), clock)
+    key = home.read_worker_key(settings.secrets_folder, TIK_CACHE_REFRESHER)
+    return CustodianHost(store, custodian, key, audit, clock)
+
+
+def _lanes(stack: AsyncExitStack, settings: Settings) -> Mapping[Lane, AmqpLane]:
+    calls = Link(settings.broker, f"{instance(TIK_CACHE_REFRESHER)} is asked")
+    replies = Link(settings.broker, f"{instance(TIK_CACHE_REFRESHER)} answers")
+    for link in (replies, calls):
+        stack.push_async_callback(link.close)
+    workers, replying = settings.workers, Replying(replies)
+    places = {Lane.USER: workers.user_calls, Lane.BACKGROUND: workers.background_calls}
+    lanes = {lane: AmqpLane(calls, replying, lane, places[lane]) for lane in Lane}
+    for lane in lanes.values():
+        stack.push_async_callback(lane.stop)
+    return lanes
+
+
+def _remote(stack: AsyncExitStack, settings: Settings, clock: Clock, store: Store, name: str) -> RemoteCustodian:
+    requester = AmqpRequester(Link(settings.broker, f"{instance(name)} asks"))
+    stack.push_async_callback(requester.close)
+    return RemoteCustodian(store, requester, name, home.read_worker_key(settings.secrets_folder, name), clock)
+
+
+def instance(name: str) -> str:
+    """Name this process among the replicas of a worker."""
+    return f"{name}.{socket.gethostname()}.{os.getpid()}"

@@ -1,0 +1,37 @@
+"""What tells whether a process can work."""
+
+from typing import Protocol
+
+from sqlalchemy import text
+
+from twinlock.store.unit import Store
+from workers.health import Check
+
+
+def health_of_store(store: Store) -> Check:
+    """Check that the database answers."""
+
+    async def check() -> str:
+        async with store.read() as reader:
+            await reader.scalar(text("SELECT 1"))
+        return ""
+
+    return check
+
+
+class Consuming(Protocol):
+    """Something that takes messages from the broker."""
+
+    @property
+    def healthy(self) -> bool:
+        """Tell whether it takes all that it should."""
+        ...
+
+
+def health_of_broker(*consuming: Consuming) -> Check:
+    """Check that everything is consumed that should be."""
+
+    async def check() -> str:
+        return "" if all(each.healthy for each in consuming) else "not consuming"
+
+    return check

@@ -1,0 +1,76 @@
+"""The parts of an installation, ready-made, above a store and a custodian; the same whatever carries the events."""
+
+from dataclasses import dataclass
+
+from obstore.store import LocalStore
+
+from cli.home import VAULTS
+from cli.settings import Settings
+from events.publisher import Publisher
+from events.relay import Relay
+from twinlock.content.adding import Adder
+from twinlock.content.exporting import Exporter
+from twinlock.content.importing import Importer
+from twinlock.content.items import Items
+from twinlock.content.keyring import Keyring
+from twinlock.content.mailboxes import Mailboxes
+from twinlock.content.objects import Objects
+from twinlock.content.reencrypt import Reencrypter
+from twinlock.content.sweeper import Sweeper
+from twinlock.custody.port import Custodian
+from twinlock.keys.ports import Clock
+from twinlock.store.unit import Store
+from twinlock.vaults.local import LocalVault
+from workers.roster import Workplace
+
+
+@dataclass(frozen=True, slots=True)
+class Parts:
+    """Hold everything that commands and workers work with.
+
+    `vault` is for those who administer embedded vaults; `relay` brings what this process wrote to the broker of a
+    fleet, and an embedded home has none of its own.
+    """
+
+    settings: Settings
+    clock: Clock
+    store: Store
+    vault: LocalVault
+    custodian: Custodian
+    publisher: Publisher
+    mailboxes: Mailboxes
+    items: Items
+    importer: Importer
+    exporter: Exporter
+    reencrypter: Reencrypter
+    sweeper: Sweeper
+    relay: Relay | None = None
+
+    @property
+    def workplace(self) -> Workplace:
+        """Return what workers work with."""
+        return Workplace(self.store, self.custodian, self.reencrypter, self.sweeper, self.settings.workers)
+
+
+def build(settings: Settings, clock: Clock, store: Store, custodian: Custodian, relay: Relay | None = None) -> Parts:
+    """Put the parts together on an open store."""
+    settings.objects_folder.mkdir(mode=0o700, parents=True, exist_ok=True)  # the library would not say what is wrong
+    objects = Objects(LocalStore(settings.objects_folder), store, settings.content)
+    keyring = Keyring(custodian, clock)
+    adder = Adder(store, objects, keyring, settings.content)
+    items = Items(store, objects, keyring, adder)
+    return Parts(
+        settings=settings,
+        clock=clock,
+        store=store,
+        vault=LocalVault(settings.home / VAULTS, clock),
+        custodian=custodian,
+        publisher=Publisher(store),
+        mailboxes=Mailboxes(store, custodian),
+        items=items,
+        importer=Importer(store, adder, settings.content),
+        exporter=Exporter(store, items),
+        reencrypter=Reencrypter(store, objects, keyring, settings.content),
+        sweeper=Sweeper(store, objects, settings.content),
+        relay=relay,
+    )

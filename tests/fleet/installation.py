@@ -1,0 +1,291 @@
+"""A whole installation of one's own: broker, database, home, logins, replicas, and what has to hold of it at rest."""
+
+import asyncio
+import contextlib
+import io
+import json
+import os
+import shutil
+import signal
+import time
+from collections import Counter
+from collections.abc import Awaitable, Callable, Mapping
+from dataclasses import dataclass
+from itertools import count
+from pathlib import Path
+from typing import Any, TypeVar
+
+import aio_pika
+import pytest
+
+from cli.main import run
+from cli.settings import load_settings
+from cli.wiring import Parts, open_parts
+from events.amqp import access
+from tests.fleet.replica import KILLED, Replica
+from tests.servers.postgres import Postgres
+from tests.servers.postgres import run as run_async
+from tests.servers.rabbitmq import RabbitNode
+from workers.roster import ROSTER
+
+Result = TypeVar("Result")
+
+WORKERS = tuple(ROSTER)
+PATIENCE = 40.0  # seconds after which something that was waited for counts as stuck
+_POLL = 0.05
+# Small steps: a few mails are many transactions.
+_SETTINGS = """
+[content]
+batch_items = 4
+[workers]
+assign_batch = 5
+reconcile_seconds = 0.2
+"""
+_UNDER_WAY = """
+SELECT (SELECT count(*) FROM outbox) + (SELECT count(*) FROM jobs)
+  + (SELECT count(*) FROM requests WHERE outcome IS NULL)
+  + (SELECT count(*) FROM wake_slots WHERE event_id IS NOT NULL)
+"""
+_KEYS = """
+SELECT c.name, k.item_count, k.generation = c.newest_generation AS newest, (SELECT count(*) FROM items i
+    WHERE i.container_id = k.container_id AND i.generation = k.generation) AS items
+FROM container_keys k JOIN containers c ON c.id = k.container_id ORDER BY c.name
+"""
+# As if the time of every lease, pause and retry that the database knows had passed.
+_LAPSE = (
+    "UPDATE outbox SET lease_until = now(), not_before = now()",
+    "UPDATE jobs SET lease_until = now() WHERE lease_until IS NOT NULL",
+    "UPDATE jobs SET not_before = now()",
+    "UPDATE wake_slots SET since = now() - interval '1 day' WHERE event_id IS NOT NULL",
+)
+
+
+@dataclass(frozen=True)
+class Ran:
+    """Hold what a command came to."""
+
+    code: int
+    out: str
+    err: str
+
+    @property
+    def document(self) -> Any:
+        """Return the one JSON document on standard output."""
+        return json.loads(self.out)
+
+
+class Fleet:
+    """Hold an installation on servers of one's own, without replicas at first."""
+
+    def __init__(self, folder: Path, node: RabbitNode, cluster: Postgres, database: str) -> None:
+        self.home = folder / "home"
+        self.node = node
+        self.cluster = cluster
+        self.replicas: list[Replica] = []
+        self._folder = folder
+        self._database = database
+        self._url = cluster.create(database)
+        self.vhost = node.vhost()
+        self._numbers = count(1)
+        self._logins()
+        self._initialise()
+
+    def close(self) -> None:
+        """Kill every replica and remove what the servers hold of it."""
+        for replica in self.replicas:
+            replica.kill()
+        self.node.drop(self.vhost)
+        self.cluster.drop(self._database)
+
+    # commands
+
+    def run(self, *arguments: str, **env: str) -> Ran:
+        """Run a command of the operator in this process, which takes a tenth of the time."""
+        out, err = io.StringIO(), io.StringIO()
+        with pytest.MonkeyPatch.context() as patch:
+            for name, value in self.environment("operator", **env).items():
+                patch.setenv(name, value)
+            with contextlib.redirect_stdout(out), contextlib.redirect_stderr(err):
+                code = run(list(arguments))
+        return Ran(code, out.getvalue(), err.getvalue())
+
+    def ask(self, *arguments: str, **env: str) -> Any:
+        """Run a command that succeeds and return its document."""
+        ran = self.run(*arguments, "--json", **env)
+
+        assert (0, "") == (ran.code, ran.err), ran
+        return ran.document
+
+    def within(self, work: Callable[[Parts], Awaitable[Result]]) -> Result:
+        """Do something with the parts that a command has."""
+
+        async def opened() -> Result:
+            async with open_parts(load_settings()) as parts:
+                return await work(parts)
+
+        with pytest.MonkeyPatch.context() as patch:
+            for name, value in self.environment("operator").items():
+                patch.setenv(name, value)
+            return run_async(opened())
+
+    def environment(self, login: str, **more: str) -> dict[str, str]:
+        """Return the environment of a process with this login."""
+        return {
+            "PATH": os.environ.get("PATH", "/usr/bin:/bin"),
+            "TWINLOCK_HOME": str(self.home),
+            "TWINLOCK_DATABASE": self._url,
+            "TWINLOCK_SECRETS": str(self._folder / "secrets" / login),
+            **more,
+        }
+
+    # replicas
+
+    def start(self, worker: str, crash: tuple[str, int] | None = None, **env: str) -> Replica:
+        """Start one replica; it is not waited for."""
+        log = self._folder / f"{worker}.{next(self._numbers)}.log"
+        replica = Replica(worker, log, self.environment(worker, **env), crash)
+        self.replicas.append(replica)
+        return replica
+
+    def of(self, worker: str) -> list[Replica]:
+        """Return the running replicas of a worker."""
+        return [each for each in self.replicas if each.worker == worker and each.running]
+
+    def staff(self, each: int = 2) -> None:
+        """Start what is missing to so many replicas of every worker, and wait until all are ready."""
+        self.replicas = [replica for replica in self.replicas if replica.running]
+        for worker in WORKERS:
+            for _ in range(each - len(self.of(worker))):
+                self.start(worker)
+        self.all_ready()
+
+    def all_ready(self) -> None:
+        """Wait until every replica takes work; one that died meanwhile fails the test."""
+        self.until(lambda: all(replica.ready for replica in self.replicas))
+
+        assert all(replica.running for replica in self.replicas), self.replicas
+
+    def leave(self, worker: str) -> None:
+        """Kill every replica of a worker."""
+        for replica in self.of(worker):
+            replica.kill()
+            self._gone(replica)
+
+    def crash(self, worker: str, point: str, number: int) -> None:
+        """Have a lone replica of a worker kill itself at a crash point; it finds there what was asked before."""
+        replica = self.start(worker, (point, number))
+
+        assert self._gone(replica) == KILLED, replica
+
+    def stop(self, replica: Replica, seconds: float = 60.0) -> int:
+        """Tell a replica to stop, and return its exit code; `seconds` are its grace period."""
+        replica.tell(signal.SIGTERM)
+        return self._gone(replica, seconds)
+
+    def _gone(self, replica: Replica, seconds: float = PATIENCE) -> int:
+        code = replica.ended(seconds)
+        replica.kill()  # nothing is left of it but its lifeline's pipe
+        self.replicas.remove(replica)
+        return code
+
+    # what is in the database and in the broker
+
+    def value(self, query: str) -> Any:
+        """Read one value from the database, past the program."""
+        return self.cluster.execute(query, self._database)
+
+    def rows(self, query: str) -> list[dict[str, Any]]:
+        """Read rows from the database, past the program."""
+        found: list[dict[str, Any]] = json.loads(self.value(f"SELECT coalesce(json_agg(t), '[]') FROM ({query}) t"))  # noqa: S608  # ours
+        return found
+
+    def lapse(self) -> None:
+        """Let the time pass that the database holds anything back for."""
+        for change in _LAPSE:
+            self.value(change)
+
+    def depths(self) -> dict[str, int]:
+        """Return the queues in which a message waits, streams apart."""
+        return run_async(self._depths())
+
+    async def _depths(self) -> dict[str, int]:
+        queues = self.node.api("GET", f"/queues/{self.vhost.name}?columns=name,arguments,exclusive")
+        names = [each["name"] for each in queues if not each["exclusive"] and not each["name"].endswith(".log")]
+        async with asyncio.timeout(30), await aio_pika.connect(self.vhost.url) as connection:
+            channel = await connection.channel()
+            found = [(await channel.declare_queue(name, passive=True)).declaration_result for name in names]
+        return {str(each.queue): each.message_count for each in found if each.message_count}
+
+    # waiting
+
+    def until(self, happened: Callable[[], bool]) -> None:
+        """Wait until something happened."""
+        deadline = time.monotonic() + PATIENCE
+        while not happened():
+            if time.monotonic() > deadline:
+                raise AssertionError(f"it does not happen: {self._under_way()} {self.replicas}")
+            time.sleep(_POLL)
+
+    def _under_way(self) -> dict[str, Any]:
+        tables = ("outbox", "jobs", "requests WHERE outcome IS NULL", "wake_slots WHERE event_id IS NOT NULL")
+        return {table: self.rows(f"SELECT * FROM {table}") for table in tables} | {"queues": self.depths()}  # noqa: S608  # ours
+
+    def quiet(self) -> None:
+        """Wait until nothing is under way."""
+        self.until(lambda: not self.value(_UNDER_WAY) and not self.depths())
+
+    def in_work(self, most: int = 1000) -> None:
+        """Wait until a step of something has been done, and not all."""
+        self.until(lambda: bool(self.value(f"SELECT count(*) FROM jobs WHERE done > 0 AND done < {most}")))  # noqa: S608
+
+    # what has to hold
+
+    def exported(self, address: str) -> Counter[bytes]:
+        """Export a mailbox and return the bytes of its items."""
+        target = self._folder / "export"
+        shutil.rmtree(target, ignore_errors=True)
+        self.ask("mailbox", "export", address, str(target))
+        return Counter(path.read_bytes() for path in target.iterdir())
+
+    def generations(self) -> dict[str, int]:
+        """Return the newest key generation of every mailbox: one more for everything that was done to it."""
+        found = self.rows("SELECT name, newest_generation AS newest FROM containers")
+        return {each["name"]: each["newest"] for each in found}
+
+    def assert_sound(self, expected: Mapping[str, Counter[bytes]]) -> None:
+        """Wait for quiet, and check that nothing is lost, double, dead, waiting or deaf."""
+        self.quiet()
+        names = sorted(expected)
+        totals = {name: expected[name].total() for name in names}
+        exact = [{"name": name, "item_count": n, "newest": True, "items": n} for name, n in totals.items()]
+        keys = [row for row in self.rows(_KEYS) if row["name"] in expected]
+
+        assert expected == {name: self.exported(name) for name in names}
+        assert exact == keys
+        assert [] == self.rows("SELECT consumer, type, reason FROM dead_letters")
+        self.all_ready()
+
+    # making it
+
+    def _logins(self) -> None:
+        for each in (access.of_administrator(), access.of_operator(), *map(access.of_worker, WORKERS)):
+            url = self.node.user(self.vhost, each.login, each.configure, each.write, each.read)
+            folder = self._folder / "secrets" / each.login
+            folder.mkdir(parents=True)
+            (folder / "broker").write_text(url)
+
+    def _initialise(self) -> None:
+        administrator = str(self._folder / "secrets" / "administrator")
+        self.ask("init", TWINLOCK_SECRETS=administrator)
+        (self.home / "twinlock.toml").write_text(_SETTINGS)
+        self.ask("broker", "declare", TWINLOCK_SECRETS=administrator)
+        for name in ("operator", *WORKERS):
+            self.ask("worker", "enroll", name, "--login", name, "--into", str(self._folder / "secrets" / name))
+
+
+def mail_in(folder: Path, count: int, word: str = "hello") -> Counter[bytes]:
+    """Fill a folder with small mail and return its bytes."""
+    folder.mkdir(parents=True)
+    for number in range(count):
+        (folder / f"{number:03}.eml").write_bytes(f"Subject: {number}\n\n{word} {number}\n".encode() * 3)
+    return Counter(path.read_bytes() for path in folder.iterdir())

@@ -1,0 +1,45 @@
+"""The mailbox story told by separate processes, two of each worker."""
+
+from collections import Counter
+from pathlib import Path
+
+from tests.fleet.conftest import make_policy
+from tests.fleet.installation import WORKERS, Fleet, mail_in
+
+ANN = "ann@acme.example"
+
+
+def test_story(fleet: Fleet, tmp_path: Path) -> None:
+    """Created, imported, assigned, moved, rolled and reverted, a mailbox still returns every byte."""
+    mail = mail_in(tmp_path / "mail", 30)
+    make_policy(fleet, "story")
+    fleet.ask("mailbox", "add", ANN, "--tenant", "acme")
+    imported = fleet.ask("mailbox", "import", ANN, str(tmp_path / "mail"))
+    assigned = fleet.ask("policy", "assign", "acme/story", "--mailbox", ANN)
+    under = fleet.ask("mailbox", "show", ANN)
+    moved = fleet.ask("mailbox", "move", ANN)
+    fleet.ask("policy", "refresh", "acme/story", "--new-policy-key")
+    rolled = fleet.ask("mailbox", "show", ANN)
+    fleet.ask("policy", "assign", "service", "--mailbox", ANN)
+    reverted = fleet.ask("mailbox", "show", ANN)
+
+    assert {"imported": 30, "skipped": 0, "bytes": sum(map(len, mail))} == imported
+    assert {"assigned": 1, "rejected": []} == assigned
+    assert (True, 30, 1) == (under["is_encrypted"], under["items_encrypted"], under["policy_version"])
+    assert {"items": 30} == moved
+    assert (True, 30, 2) == (rolled["is_encrypted"], rolled["items_encrypted"], rolled["policy_version"])
+    assert (False, None) == (reverted["is_encrypted"], reverted["data_encryption_policy_id"])
+    fleet.assert_sound({ANN: mail})
+    assert 5 == fleet.generations()[ANN]
+    assert dict.fromkeys(WORKERS, 2) == {worker: len(fleet.of(worker)) for worker in WORKERS}
+
+
+def test_everybody_finds_it(fleet: Fleet, boxes: dict[str, Counter[bytes]]) -> None:
+    """Both replicas of every worker count as running, and what is asked without waiting is done all the same."""
+    checked = {worker: fleet.ask("worker", "check", worker) for worker in WORKERS}
+    for address in boxes:
+        fleet.ask("mailbox", "move", address, "--no-wait")
+
+    assert {worker: {"worker": worker, "running": True, "replicas": 2} for worker in WORKERS} == checked
+    fleet.assert_sound(boxes)
+    assert {2} == {fleet.generations()[address] for address in boxes}
