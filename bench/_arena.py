@@ -21,10 +21,10 @@ from events.amqp.transport import AmqpTransport
 from events.transport import Message
 from schemas.envelope import enclose, serialise
 from schemas.facts import ReencryptionWoken
+from schemas.names import MAILBOX_REENCRYPTOR
 from tests.servers.postgres import Postgres, migrate
 from tests.servers.rabbitmq import RabbitNode, Vhost
 from twinlock.clock import SystemClock
-from workers.names import MAILBOX_REENCRYPTOR
 
 _LOOK_SECONDS = 0.02
 Process = subprocess.Popen[str]

@@ -12,11 +12,11 @@ from events.ladder import Ladder
 from events.relay import Relay
 from schemas.event import Event
 from schemas.facts import ReencryptionCompleted, ReencryptionWoken
+from schemas.names import MAILBOX_REENCRYPTOR
 from twinlock.clock import SystemClock
 from twinlock.store.clock import DatabaseClock
 from twinlock.store.engine import open_engine
 from twinlock.store.unit import Store, Unit
-from workers.names import MAILBOX_REENCRYPTOR
 
 SOURCE = "urn:twinlock:bench"
 

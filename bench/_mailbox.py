@@ -18,6 +18,7 @@ from events.relay import Relay
 from events.transport import Message
 from schemas.facts import ReencryptionCompleted, ReencryptionWoken
 from schemas.identifiers import MailboxKind
+from schemas.names import MAILBOX_REENCRYPTOR
 from twinlock.clock import SystemClock
 from twinlock.content import containers, generations
 from twinlock.content.adding import Adder, Draft
@@ -37,7 +38,6 @@ from twinlock.store.tables.custody import policies, policy_keys
 from twinlock.store.tables.tenants import tenants
 from twinlock.store.unit import Cause, Store, Unit, new_id
 from workers.mailbox_reencryptor.orders import order
-from workers.names import MAILBOX_REENCRYPTOR
 from workers.roster import ROSTER, Workplace, handlers_of, upkeep_of
 from workers.runtime import Fleet
 from workers.settings import WorkerSettings

@@ -8,7 +8,7 @@ from pathlib import Path
 from urllib.parse import quote, unquote, urlsplit
 
 from events.amqp.access import ADMINISTRATOR, definitions
-from schemas.producers import OPERATOR
+from schemas.names import OPERATOR
 from twinlock.errors import TwinlockError
 
 DEFINITIONS = "definitions.json"

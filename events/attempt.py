@@ -8,7 +8,7 @@ from collections.abc import Awaitable, Callable, Coroutine, Mapping, Sequence
 from dataclasses import dataclass, replace
 from typing import Any, TypeVar
 
-from events.admission import Admission, Refused
+from events.authority.admission import Admission, Refused
 from events.committing import Committing, Prepared, Run
 from events.handler import Handler, Received, Rejected, TryLater
 from events.inbox import Conflict, Entry, handled, handled_among

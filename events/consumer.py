@@ -10,8 +10,8 @@ from collections.abc import Coroutine, Sequence
 from dataclasses import dataclass, field
 from typing import Any, TypeVar
 
-from events.admission import Admission
 from events.attempt import Attempt, AttemptSettings, origin
+from events.authority.admission import Admission
 from events.context import handling
 from events.handler import Handler
 from events.ladder import Ladder

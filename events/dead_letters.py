@@ -13,12 +13,12 @@ from typing import Any
 
 from sqlalchemy import Row, delete, insert, select
 
-from events.once import insert_once
 from events.transport import Message
 from schemas.event import Event
 from schemas.facts import AlertRaised, DeliveryDeadLettered
 from schemas.identifiers import PROVIDER, Audience, Severity
 from twinlock.errors import NotFound
+from twinlock.store.once import insert_once
 from twinlock.store.tables.bus import dead_letters, deliveries
 from twinlock.store.text import fitting, storable
 from twinlock.store.unit import Cause, Reader, Unit

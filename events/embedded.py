@@ -13,10 +13,10 @@ from sqlalchemy import Row, delete, select, update
 from sqlalchemy.exc import SQLAlchemyError
 
 from events.dead_letters import bury, named
-from events.once import insert_once
 from events.taking import Delivery, Taker, Taking
 from events.transport import Message
 from twinlock.keys.ports import Clock
+from twinlock.store.once import insert_once
 from twinlock.store.tables.bus import deliveries, inbox
 from twinlock.store.unit import Cause, Store, Unit
 

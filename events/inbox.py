@@ -11,9 +11,9 @@ from typing import Any
 
 from sqlalchemy import delete, select
 
-from events.once import insert_once
 from events.transport import Message
 from twinlock.errors import TwinlockError
+from twinlock.store.once import insert_once
 from twinlock.store.tables.bus import inbox
 from twinlock.store.unit import Reader, Unit
 

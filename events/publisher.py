@@ -2,8 +2,8 @@
 
 from sqlalchemy import insert
 
+from events.authority.records import write
 from events.inbox import Conflict
-from events.records import write
 from events.transport import Message
 from schemas.envelope import enclose, parse, serialise
 from schemas.event import Event

@@ -2,7 +2,7 @@
 
 from dataclasses import dataclass
 
-from events.admission import NotProducer, Refused
+from events.authority.admission import NotProducer, Refused
 from events.handler import Rejected, TryLater
 from events.inbox import Conflict
 from events.ladder import Ladder

@@ -7,30 +7,22 @@ from collections.abc import Mapping
 from types import MappingProxyType
 
 from schemas import facts
+from schemas.names import DEP_ASSIGNER, MAILBOX_REENCRYPTOR, RECOVERY_HANDLER, TIK_CACHE_REFRESHER, WORKERS
 
-OPERATOR = "operator"  # the login of the command line: it asks for things, and never tells facts
-
-_ASSIGNER = "dep_assigner"
-_MAILBOXES = "mailbox_reencryptor"
-_REFRESHER = "tik_cache_refresher"
-_RECOVERY = "recovery_handler"
-
-WORKERS = frozenset({_ASSIGNER, _MAILBOXES, "site_reencryptor", _REFRESHER, "alert_emitter", _RECOVERY})
-
-_CUSTODIANS = frozenset({_REFRESHER, _RECOVERY})
+_CUSTODIANS = frozenset({TIK_CACHE_REFRESHER, RECOVERY_HANDLER})
 
 PRODUCERS: Mapping[str, frozenset[str]] = MappingProxyType(
     {
-        facts.RequestAnswered.type: frozenset({_ASSIGNER, _MAILBOXES}),
-        facts.PolicyCreated.type: frozenset({_ASSIGNER}),
-        facts.PolicyRefreshed.type: frozenset({_ASSIGNER}),
+        facts.RequestAnswered.type: frozenset({DEP_ASSIGNER, MAILBOX_REENCRYPTOR}),
+        facts.PolicyCreated.type: frozenset({DEP_ASSIGNER}),
+        facts.PolicyRefreshed.type: frozenset({DEP_ASSIGNER}),
         facts.HealthChanged.type: _CUSTODIANS,
         facts.AlertRaised.type: WORKERS,  # each raises one about what it gives up
-        facts.AssignmentExpanded.type: frozenset({_ASSIGNER}),
-        facts.AssignmentWoken.type: frozenset({_ASSIGNER}),
-        facts.ReencryptionWoken.type: frozenset({_ASSIGNER, _MAILBOXES}),
-        facts.ReencryptionProgressed.type: frozenset({_MAILBOXES}),
-        facts.ReencryptionCompleted.type: frozenset({_MAILBOXES}),
+        facts.AssignmentExpanded.type: frozenset({DEP_ASSIGNER}),
+        facts.AssignmentWoken.type: frozenset({DEP_ASSIGNER}),
+        facts.ReencryptionWoken.type: frozenset({DEP_ASSIGNER, MAILBOX_REENCRYPTOR}),
+        facts.ReencryptionProgressed.type: frozenset({MAILBOX_REENCRYPTOR}),
+        facts.ReencryptionCompleted.type: frozenset({MAILBOX_REENCRYPTOR}),
         facts.DeliveryDeadLettered.type: WORKERS,
     }
 )

@@ -8,6 +8,7 @@ from typing import Any
 from events.handler import Handler
 from events.inbox import forget
 from schemas.event import Event
+from schemas.names import DEP_ASSIGNER, MAILBOX_REENCRYPTOR, TIK_CACHE_REFRESHER
 from twinlock.content.reencrypt import Reencrypter
 from twinlock.content.sweeper import Sweeper
 from twinlock.custody import replays
@@ -21,7 +22,6 @@ from workers.dep_assigner.expansion import ExpandStep
 from workers.dep_assigner.refresh import Refresh
 from workers.mailbox_reencryptor.move import Move
 from workers.mailbox_reencryptor.step import ReencryptStep
-from workers.names import DEP_ASSIGNER, MAILBOX_REENCRYPTOR, TIK_CACHE_REFRESHER
 from workers.settings import WorkerSettings
 
 Handlers = Sequence[Handler[Any, Any]]

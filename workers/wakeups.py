@@ -11,11 +11,11 @@ from sqlalchemy import delete, select, update
 
 from schemas.event import Event
 from schemas.facts import AssignmentWoken, ReencryptionWoken
+from schemas.names import DEP_ASSIGNER, MAILBOX_REENCRYPTOR
 from twinlock.store.once import insert_once
 from twinlock.store.tables.work import wake_slots
 from twinlock.store.unit import Cause, Reader, Store, Unit, new_id
 from workers import jobs
-from workers.names import DEP_ASSIGNER, MAILBOX_REENCRYPTOR
 
 _WAKE: Mapping[str, Callable[[int], Event]] = {
     DEP_ASSIGNER: lambda slot: AssignmentWoken(slot=slot),

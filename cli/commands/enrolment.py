@@ -13,9 +13,9 @@ from cli.failures import UsageFault
 from cli.output import Result, listing
 from cli.settings import Settings
 from cli.wiring import open_current
+from schemas.names import OPERATOR
 from twinlock.custody import enrolment
 from twinlock.custody.audit import AuditEntry, AuditLog
-from twinlock.custody.purposes import OPERATOR
 from twinlock.keys.signing import fingerprint
 from twinlock.store.unit import Cause, Store, Unit, new_id
 from workers.roster import ROSTER

@@ -10,8 +10,8 @@ from cli.commands import names
 from cli.failures import UsageFault
 from cli.output import Result, listing
 from cli.session import Session
-from events import publishers
-from events.publishers import Registration
+from events.authority import publishers
+from events.authority.publishers import Registration
 from schemas.registry import REQUESTS
 from schemas.requests import AssignmentRequested, RefreshRequested
 from schemas.routing import answer_key

@@ -9,7 +9,7 @@ from cli.home import NotInitialised
 from cli.settings import Settings
 from cli.wiring.embedded import embedded
 from cli.wiring.parts import Parts
-from schemas.producers import OPERATOR
+from schemas.names import OPERATOR
 from twinlock.clock import SystemClock
 from twinlock.keys.ports import Clock
 from twinlock.store import migrate

@@ -18,7 +18,7 @@ from events.amqp.transport import AmqpTransport
 from events.consumer import ConsumerRuntime, ConsumerSettings
 from events.ladder import Ladder
 from events.relay import Relay
-from schemas.producers import OPERATOR
+from schemas.names import OPERATOR, TIK_CACHE_REFRESHER
 from twinlock.custody.audit import AuditLog
 from twinlock.custody.custodian import LocalCustodian
 from twinlock.custody.port import Custodian
@@ -28,7 +28,6 @@ from twinlock.custody.remote.ports import Lane
 from twinlock.keys.ports import Clock
 from twinlock.store.unit import Store
 from workers.health import Check
-from workers.names import TIK_CACHE_REFRESHER
 from workers.roster import ROSTER, Periodic, handlers_of, upkeep_of
 from workers.runtime import Fleet, Loop
 from workers.tik_cache_refresher.hosting import Hosting, probing

@@ -2,12 +2,12 @@
 
 from collections.abc import Sequence
 
+from schemas.names import CUSTODIAN
 from schemas.routing import ALERTS_EXCHANGE, ANSWERS_EXCHANGE, EVENTS_EXCHANGE, PREFIX, REQUESTS_EXCHANGE
 
 __all__ = [
     "ALERTS_EXCHANGE",
     "ANSWERS_EXCHANGE",
-    "CUSTODIAN",
     "DLX_KEY",
     "EVENTS_EXCHANGE",
     "LANES",
@@ -23,7 +23,6 @@ UNROUTED = PREFIX + "unrouted"  # exchange and queue
 REJECTED = PREFIX + "rejected"  # exchange and queue
 RPC = PREFIX + "rpc"
 REPLIES = PREFIX + "replies"
-CUSTODIAN = "tik_cache_refresher"
 LANES = ("user", "background")
 
 NOW = "now"  # the routing key back into a worker's queue

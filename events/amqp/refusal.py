@@ -13,7 +13,7 @@ from events.transport import Message
 from schemas.envelope import MAX_MESSAGE_BYTES, enclose, serialise
 from schemas.facts import RequestAnswered
 from schemas.identifiers import RequestOutcome
-from schemas.producers import WORKERS
+from schemas.names import WORKERS
 from schemas.routing import destination
 from twinlock.keys.ports import Clock
 from twinlock.store.unit import new_id

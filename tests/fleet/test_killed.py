@@ -5,9 +5,9 @@ from collections.abc import Callable
 
 import pytest
 
+from schemas.names import DEP_ASSIGNER, MAILBOX_REENCRYPTOR, TIK_CACHE_REFRESHER
 from tests.fleet.installation import Fleet
 from twinlock.crashpoints import CrashPoint
-from workers.names import DEP_ASSIGNER, MAILBOX_REENCRYPTOR, TIK_CACHE_REFRESHER
 
 CASES = [
     pytest.param(DEP_ASSIGNER, CrashPoint.BEFORE_ACK, 1, id="assigner-before-ack"),

@@ -18,6 +18,7 @@ from events.transport import Message
 from schemas.envelope import parse, serialise
 from schemas.event import Event
 from schemas.identifiers import MailboxKind, RequestOutcome
+from schemas.names import DEP_ASSIGNER, MAILBOX_REENCRYPTOR
 from twinlock.clock import ManualClock
 from twinlock.content.adding import Adder, Draft
 from twinlock.content.items import Items
@@ -34,7 +35,6 @@ from twinlock.store.tables.bus import outbox
 from twinlock.store.tables.custody import policies, policy_keys
 from twinlock.store.tables.tenants import tenants
 from twinlock.store.unit import Cause, StaleRead, Store
-from workers.names import DEP_ASSIGNER, MAILBOX_REENCRYPTOR
 from workers.roster import Workplace, handlers_of
 from workers.settings import WorkerSettings
 from workers.wakeups import prepare_slots

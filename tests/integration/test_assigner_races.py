@@ -9,6 +9,7 @@ from sqlalchemy import insert, select, update
 from schemas.envelope import enclose, serialise
 from schemas.event import Event
 from schemas.identifiers import MailboxKind, RequestOutcome
+from schemas.names import DEP_ASSIGNER, MAILBOX_REENCRYPTOR
 from schemas.requests import AssignmentRequested, MoveRequested, RefreshRequested
 from twinlock.content.mailboxes import NewMailbox
 from twinlock.custody.port import USER, Asker, ContainerRef, MadeContainerKey
@@ -18,7 +19,6 @@ from twinlock.store.tables.tenants import tenants
 from twinlock.store.tables.work import assignment_outcomes, requests
 from twinlock.store.unit import Cause
 from workers import wakeups
-from workers.names import DEP_ASSIGNER, MAILBOX_REENCRYPTOR
 
 if TYPE_CHECKING:
     from tests.integration.conftest import Pump, World

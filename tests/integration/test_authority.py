@@ -11,21 +11,21 @@ from typing import TYPE_CHECKING, Any
 import pytest
 from sqlalchemy import Table, insert, select
 
-from events.admission import FORBIDDEN, UNREGISTERED
 from events.answers import answer
+from events.authority.admission import FORBIDDEN, UNREGISTERED
+from events.authority.publishers import Registration, ReservedLogin, UnknownPublisher, register, remove
 from events.consumer import ConsumerRuntime, ConsumerSettings
 from events.handler import Received, Rejected
 from events.inbox import forget
 from events.ladder import Ladder
 from events.memory import MemoryBroker, MemoryTransport
 from events.publisher import Publisher
-from events.publishers import Registration, ReservedLogin, UnknownPublisher, register, remove
 from events.transport import Message
 from schemas.envelope import MAX_MESSAGE_BYTES, parse
 from schemas.event import Event
 from schemas.facts import RequestAnswered
 from schemas.identifiers import MailboxKind, RequestOutcome
-from schemas.producers import OPERATOR
+from schemas.names import DEP_ASSIGNER, MAILBOX_REENCRYPTOR, OPERATOR
 from schemas.registry import REQUESTS
 from schemas.requests import AssignmentRequested, MoveRequested, PolicyRequested, RefreshRequested
 from twinlock.clock import ManualClock
@@ -38,7 +38,6 @@ from twinlock.store.tables.publishers import publisher_tenants, publisher_types,
 from twinlock.store.tables.tenants import tenants
 from twinlock.store.tables.work import requests
 from twinlock.store.unit import Cause, Store, Unit
-from workers.names import DEP_ASSIGNER, MAILBOX_REENCRYPTOR
 
 if TYPE_CHECKING:
     from tests.conftest import OpenStore

@@ -15,13 +15,14 @@ from events.transport import Message
 from schemas.envelope import parse
 from schemas.event import Event
 from schemas.identifiers import AvailabilityMode, Workload
-from schemas.producers import OPERATOR, PRODUCERS, WORKERS
+from schemas.names import DEP_ASSIGNER, OPERATOR, WORKERS
+from schemas.producers import PRODUCERS
 from schemas.registry import EVENTS, FACTS
 from schemas.requests import AssignmentRequested, MoveRequested, PolicyRequested, RefreshRequested
 from twinlock.clock import ManualClock
 from twinlock.store.tables.bus import outbox
 from twinlock.store.unit import LOCAL_PUBLISHER, Store, Unit
-from workers import names
+from workers.roster import ROSTER
 
 if TYPE_CHECKING:
     from tests.integration.conftest import Pump, World
@@ -78,13 +79,13 @@ def test_every_fact_has_producers() -> None:
     """Every fact has producers and no request has, all of them are workers, and every worker that runs is one."""
     assert {fact.type for fact in FACTS} == set(PRODUCERS)
     assert all(producers and producers <= WORKERS for producers in PRODUCERS.values())
-    assert {value for name, value in vars(names).items() if name.isupper()} <= WORKERS
+    assert set(ROSTER) <= WORKERS
 
 
 @pytest.mark.parametrize("event_type", sorted(PRODUCERS))
 async def test_fleet(store: Store, event_type: str) -> None:
     """In a fleet a fact counts from its producers alone; all others' copies never reach a handler (law 13)."""
-    store.sender = names.DEP_ASSIGNER
+    store.sender = DEP_ASSIGNER
     for login in LOGINS:
         heard, broker = await tell(Store(store.engine, store.clock, store.source, store.sender), event_type, login)
         if login in PRODUCERS[event_type]:

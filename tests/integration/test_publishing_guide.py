@@ -24,7 +24,7 @@ from events.amqp.transport import AmqpTransport
 from events.consumer import ConsumerRuntime
 from events.ladder import Ladder
 from events.relay import Relay
-from workers.names import DEP_ASSIGNER
+from schemas.names import DEP_ASSIGNER
 from workers.roster import handlers_of
 
 if TYPE_CHECKING:

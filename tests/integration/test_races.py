@@ -10,6 +10,7 @@ import pytest
 from sqlalchemy import func, select, update
 
 from schemas.event import Event
+from schemas.names import DEP_ASSIGNER
 from schemas.requests import AssignmentRequested, MoveRequested
 from twinlock.clock import ManualClock
 from twinlock.content.plain import BytesPlain
@@ -22,7 +23,6 @@ from twinlock.store.tables.work import turns, wake_slots
 from twinlock.store.unit import Cause, Store
 from workers import jobs
 from workers.jobs import NewJob
-from workers.names import DEP_ASSIGNER
 from workers.wakeups import pass_on, prepare_slots, reconcile
 
 if TYPE_CHECKING:

@@ -8,13 +8,14 @@ from typing import TYPE_CHECKING
 from sqlalchemy import select
 
 from schemas.identifiers import AvailabilityMode, RequestOutcome, Workload
+from schemas.names import CUSTODIAN, DEP_ASSIGNER, MAILBOX_REENCRYPTOR
 from schemas.requests import AssignmentRequested, MoveRequested, PolicyRequested, RefreshRequested
 from twinlock.content.keyring import Keyring
 from twinlock.content.reencrypt import Reencrypter
 from twinlock.custody.audit import AuditLog
 from twinlock.custody.enrolment import enroll
 from twinlock.custody.port import Custodian
-from twinlock.custody.purposes import CALLERS, CUSTODIAN
+from twinlock.custody.purposes import CALLERS
 from twinlock.custody.remote.caller import RemoteCustodian
 from twinlock.custody.remote.host import CustodianHost
 from twinlock.custody.remote.memory import MemoryCarrier
@@ -23,7 +24,6 @@ from twinlock.keys.signing import SigningKey
 from twinlock.store.tables.custody import audit_entries
 from twinlock.store.tables.work import jobs
 from twinlock.store.unit import Cause
-from workers.names import DEP_ASSIGNER, MAILBOX_REENCRYPTOR
 from workers.roster import Handlers, Workplace, handlers_of
 from workers.tik_cache_refresher.hosting import Hosting
 

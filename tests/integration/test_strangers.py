@@ -13,27 +13,27 @@ from aio_pika.abc import AbstractChannel, AbstractQueue
 from aio_pika.exceptions import ChannelClosed
 from sqlalchemy import select
 
-from events.admission import FORBIDDEN, UNREGISTERED
 from events.amqp import names
 from events.amqp.connection import Link
 from events.amqp.declare import declare
 from events.amqp.topology import fleet
 from events.amqp.transport import AmqpTransport
 from events.answers import answer
+from events.authority.admission import FORBIDDEN, UNREGISTERED
+from events.authority.publishers import Registration, register
 from events.consumer import ConsumerRuntime
 from events.handler import Received
 from events.ladder import Ladder
-from events.publishers import Registration, register
 from events.relay import Relay
 from schemas.envelope import MAX_MESSAGE_BYTES
 from schemas.facts import ReencryptionWoken
 from schemas.identifiers import RequestOutcome
+from schemas.names import DEP_ASSIGNER
 from schemas.requests import MoveRequested, RefreshRequested
 from twinlock.clock import SystemClock
 from twinlock.store.tables.bus import dead_letters, inbox
 from twinlock.store.tables.work import requests
 from twinlock.store.unit import Cause, Store, Unit
-from workers.names import DEP_ASSIGNER
 
 if TYPE_CHECKING:
     from tests.servers.rabbitmq import RabbitNode, Vhost

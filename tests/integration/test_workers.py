@@ -9,6 +9,7 @@ from sqlalchemy import func, insert, select, update
 
 from schemas.facts import AssignmentExpanded, ReencryptionCompleted, ReencryptionProgressed, ReencryptionWoken
 from schemas.identifiers import AvailabilityMode, MailboxKind, RequestOutcome, Workload
+from schemas.names import MAILBOX_REENCRYPTOR
 from schemas.requests import AssignmentRequested, MoveRequested, PolicyRequested, RefreshRequested
 from twinlock.content.mailboxes import NewMailbox
 from twinlock.custody.port import USER, Asker
@@ -20,7 +21,6 @@ from twinlock.store.tables.work import assignment_outcomes, jobs, wake_slots
 from twinlock.store.unit import Cause
 from workers import wakeups
 from workers.jobs import NewJob, claim, go_on, held, put
-from workers.names import MAILBOX_REENCRYPTOR
 from workers.roster import upkeep_of
 
 if TYPE_CHECKING:

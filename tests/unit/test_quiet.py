@@ -6,10 +6,10 @@ import pytest
 from sqlalchemy import delete, insert
 
 from events.answers import answer
+from events.authority.records import write
 from events.dead_letters import bury
 from events.handler import Asked
 from events.quiet import Pending, pending
-from events.records import write
 from events.transport import Message
 from schemas.facts import ReencryptionWoken
 from schemas.identifiers import RequestOutcome

@@ -10,7 +10,7 @@ from collections.abc import Iterable
 
 from schemas.identifiers import PolicyState
 from twinlock.custody.attempt import Attempts
-from twinlock.custody.fate import Fate, bound_seconds, fate
+from twinlock.custody.fate import Fate, fate
 from twinlock.custody.settings import CustodySettings
 from twinlock.custody.unwrap import SlotAsker, Unwrapped
 from twinlock.custody.view import View
@@ -18,8 +18,6 @@ from twinlock.custody.wiping import wipe
 from twinlock.errors import NotFound
 from twinlock.keys.ports import Clock
 from twinlock.store.unit import Cause, new_id
-
-__all__ = ["Fate", "Prober", "bound_seconds", "fate"]
 
 log = logging.getLogger(__name__)
 

@@ -8,11 +8,9 @@ from collections.abc import Iterator, Mapping
 from dataclasses import dataclass
 from enum import StrEnum
 
+from schemas.names import DEP_ASSIGNER, MAILBOX_REENCRYPTOR, OPERATOR
 from schemas.requests import MoveRequested, PolicyRequested, RefreshRequested
 from twinlock.custody.port import Initiator, InitiatorClass
-
-CUSTODIAN = "tik_cache_refresher"
-OPERATOR = "operator"
 
 
 class Operation(StrEnum):
@@ -59,13 +57,13 @@ def _permit(*operations: Operation, job: str = "", request: str = "") -> Permit:
 
 
 _SERVICE: Mapping[str, Mapping[str, Permit]] = {
-    "dep_assigner": {
+    DEP_ASSIGNER: {
         "create-policy": _permit(Operation.PROBE, Operation.MAKE_POLICY_KEY, request=PolicyRequested.type),
         "refresh": _permit(Operation.REWRAP_POLICY_KEY, Operation.MAKE_POLICY_KEY, request=RefreshRequested.type),
         "assign": _permit(Operation.REWRAP_CONTAINERS, Operation.MAKE_CONTAINER_KEY, job="assign"),
         "roll": _permit(Operation.REWRAP_CONTAINERS, Operation.MAKE_CONTAINER_KEY, job="roll"),
     },
-    "mailbox_reencryptor": {
+    MAILBOX_REENCRYPTOR: {
         "move": _permit(Operation.MAKE_CONTAINER_KEY, request=MoveRequested.type),
         "reencrypt": _permit(Operation.OPEN_CONTAINER_KEY, job="reencrypt"),
     },

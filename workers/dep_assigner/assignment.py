@@ -8,16 +8,16 @@ from events.answers import answer
 from events.handler import Received
 from schemas.event import Event
 from schemas.identifiers import PolicyState, RequestOutcome
+from schemas.names import DEP_ASSIGNER
 from schemas.requests import AssignmentRequested
+from twinlock.custody.naming import made_by
 from twinlock.custody.policies import Policy, find_policy
 from twinlock.errors import NotFound, TwinlockError
 from twinlock.store.tables.tenants import tenants
 from twinlock.store.unit import Reader, Store, Unit
 from workers import jobs, wakeups
 from workers.dep_assigner.expansion import ASSIGN
-from workers.dep_assigner.naming import name_of
 from workers.jobs import NewJob
-from workers.names import DEP_ASSIGNER
 
 
 @dataclass(frozen=True, slots=True)
@@ -76,7 +76,7 @@ def _job(event: AssignmentRequested, received: Received, policy: Policy, tenant_
     if not event.all_mailboxes:
         payload["mailboxes"] = sorted(set(event.mailboxes))
     return NewJob(
-        id=f"{ASSIGN}:{name_of(received.asked)}",
+        id=f"{ASSIGN}:{made_by(received.asked.source, received.asked.id)}",
         worker=DEP_ASSIGNER,
         kind=ASSIGN,
         tenant_id=tenant_id,

@@ -10,16 +10,16 @@ from events.handler import Received
 from schemas.event import Event
 from schemas.facts import PolicyCreated
 from schemas.identifiers import AvailabilityMode, PolicyHealth, PolicyState, RequestOutcome, Slot
+from schemas.names import DEP_ASSIGNER
 from schemas.requests import PolicyRequested
+from twinlock.custody.naming import made_by
 from twinlock.custody.port import Asker, Custodian, MadePolicyKey, PolicyKeyOrder, Probe, RequestRef, service
 from twinlock.keys.ports import VaultFailure
 from twinlock.store.tables.custody import availability_keys, policies, root_key_pins, root_keys
 from twinlock.store.tables.tenants import tenants
 from twinlock.store.unit import StaleRead, Store, Unit
 from workers.dep_assigner.checks import FailedCheck, check_key, check_pair, check_standing
-from workers.dep_assigner.naming import name_of
 from workers.dep_assigner.policy_keys import store_policy_key
-from workers.names import DEP_ASSIGNER
 from workers.settings import WorkerSettings
 
 PURPOSE = "create-policy"
@@ -56,7 +56,9 @@ class CreatePolicy:
             failed += check_key(probe)
         if failed or standing.tenant_id is None:
             return _Plan(event, received, failed=tuple(failed))
-        order = PolicyKeyOrder(standing.tenant_id, name_of(received.asked), 1, event.mode, event.keys)
+        order = PolicyKeyOrder(
+            standing.tenant_id, made_by(received.asked.source, received.asked.id), 1, event.mode, event.keys
+        )
         try:
             return _Plan(event, received, order, await self._custodian.make_policy_key(order, asker))
         except VaultFailure as failure:

@@ -13,6 +13,7 @@ from events.handler import Received
 from schemas.event import Event
 from schemas.facts import AssignmentWoken
 from schemas.identifiers import PolicyState, Workload
+from schemas.names import DEP_ASSIGNER
 from twinlock.content import containers, generations
 from twinlock.content.containers import Container
 from twinlock.crashpoints import CrashPoint, reach
@@ -31,7 +32,6 @@ from workers.dep_assigner.eligibility import why_not
 from workers.dep_assigner.outcomes import conclude
 from workers.jobs import Job
 from workers.mailbox_reencryptor.orders import order
-from workers.names import DEP_ASSIGNER
 from workers.settings import WorkerSettings
 from workers.trouble import TROUBLE, pause
 

@@ -9,8 +9,10 @@ from events.handler import Received
 from schemas.event import Event
 from schemas.facts import PolicyRefreshed
 from schemas.identifiers import RequestOutcome, Slot
+from schemas.names import DEP_ASSIGNER
 from schemas.requests import RefreshRequested
 from twinlock.custody.errors import KeyRefused
+from twinlock.custody.naming import made_by
 from twinlock.custody.policies import Policy, find_policy
 from twinlock.custody.port import Asker, Custodian, MadePolicyKey, PolicyKeyOrder, RequestRef, service
 from twinlock.errors import NotFound, TwinlockError
@@ -19,10 +21,8 @@ from twinlock.store.tables.custody import policies, policy_keys, root_key_pins, 
 from twinlock.store.unit import Reader, StaleRead, Store, Unit
 from workers import jobs, wakeups
 from workers.dep_assigner.expansion import ROLL
-from workers.dep_assigner.naming import name_of
 from workers.dep_assigner.policy_keys import replace_copies, store_policy_key
 from workers.jobs import NewJob
-from workers.names import DEP_ASSIGNER
 
 PURPOSE = "refresh"
 
@@ -150,7 +150,7 @@ def _refreshed(policy: Policy, made: MadePolicyKey, rolls: bool) -> PolicyRefres
 def _roll_job(policy: Policy, received: Received) -> NewJob:
     asked = received.asked
     return NewJob(
-        id=f"{ROLL}:{name_of(asked)}",
+        id=f"{ROLL}:{made_by(asked.source, asked.id)}",
         worker=DEP_ASSIGNER,
         kind=ROLL,
         tenant_id=policy.tenant_id,

@@ -6,6 +6,7 @@ from events.answers import answer
 from events.handler import Received
 from schemas.event import Event
 from schemas.identifiers import RequestOutcome
+from schemas.names import MAILBOX_REENCRYPTOR
 from schemas.requests import MoveRequested
 from twinlock.content import containers, generations
 from twinlock.content.containers import Container
@@ -14,7 +15,6 @@ from twinlock.custody.port import Asker, Custodian, RequestRef, WrappedContainer
 from twinlock.errors import NotFound, TwinlockError
 from twinlock.store.unit import Store, Unit
 from workers.mailbox_reencryptor.orders import order
-from workers.names import MAILBOX_REENCRYPTOR
 
 
 @dataclass(frozen=True, slots=True)

@@ -1,10 +1,10 @@
 """Order the re-encryption of a mailbox; whoever gives it a new key does."""
 
+from schemas.names import MAILBOX_REENCRYPTOR
 from twinlock.content.containers import Container
 from twinlock.store.unit import Unit
 from workers import jobs, wakeups
 from workers.jobs import NewJob
-from workers.names import MAILBOX_REENCRYPTOR
 
 PURPOSE = "reencrypt"
 

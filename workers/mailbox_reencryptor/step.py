@@ -7,6 +7,7 @@ from events.handler import Received
 from schemas.event import Event
 from schemas.facts import AlertRaised, ReencryptionCompleted, ReencryptionProgressed, ReencryptionWoken
 from schemas.identifiers import Audience, Severity
+from schemas.names import MAILBOX_REENCRYPTOR
 from twinlock.content import containers
 from twinlock.content.containers import Container
 from twinlock.content.reencrypt import Applied, Reencrypter, Step
@@ -16,7 +17,6 @@ from twinlock.store.unit import Store, Unit
 from workers import jobs, wakeups
 from workers.jobs import Job
 from workers.mailbox_reencryptor.orders import PURPOSE
-from workers.names import MAILBOX_REENCRYPTOR
 from workers.settings import WorkerSettings
 from workers.trouble import TROUBLE, pause
 

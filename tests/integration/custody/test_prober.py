@@ -9,7 +9,7 @@ from sqlalchemy.exc import OperationalError
 
 from schemas.identifiers import PolicyState
 from twinlock.custody.errors import KeyRefused
-from twinlock.custody.health import bound_seconds
+from twinlock.custody.fate import bound_seconds
 from twinlock.custody.port import ContainerRef
 from twinlock.keys.ports import Denied, Outcome, Unavailable, WrappedKey
 

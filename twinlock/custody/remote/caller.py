@@ -9,6 +9,7 @@ from collections.abc import Sequence
 from datetime import timedelta
 from typing import TypeVar
 
+from schemas.names import CUSTODIAN
 from twinlock.custody.enrolment import keys_of
 from twinlock.custody.errors import CustodianSilent, KeyNotYet, NotPermitted, WrongAnswer
 from twinlock.custody.port import (
@@ -21,7 +22,7 @@ from twinlock.custody.port import (
     Probe,
     WrappedContainerKey,
 )
-from twinlock.custody.purposes import CUSTODIAN, acts_for_people
+from twinlock.custody.purposes import acts_for_people
 from twinlock.custody.remote.checking import Checks, check_made, check_order, check_ref
 from twinlock.custody.remote.exchange import Answered, Exchange
 from twinlock.custody.remote.failures import again

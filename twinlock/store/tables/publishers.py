@@ -1,4 +1,4 @@
-"""Outside publishers and what they may ask for; owned by `events/publishers.py`."""
+"""Outside publishers and what they may ask for; owned by `events/authority/publishers.py`."""
 
 from sqlalchemy import Boolean, Column, ForeignKeyConstraint, String, Table
 

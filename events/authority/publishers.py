@@ -5,10 +5,10 @@ from dataclasses import dataclass
 
 from sqlalchemy import Table, delete, exists, insert, select, update
 
-from events.once import insert_once
-from schemas.producers import OPERATOR, WORKERS
+from schemas.names import OPERATOR, WORKERS
 from schemas.routing import LOCAL
 from twinlock.errors import NotFound, TwinlockError
+from twinlock.store.once import insert_once
 from twinlock.store.tables.publishers import publisher_tenants, publisher_types, publishers
 from twinlock.store.tables.tenants import tenants
 from twinlock.store.unit import Reader, Unit

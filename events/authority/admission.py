@@ -7,15 +7,16 @@ record of the first receipt does neither: it alone decides, and what is handled 
 from dataclasses import replace
 
 from events.answers import answer, refusal_id
-from events.concerned import NothingThere, concerned
+from events.authority.concerned import NothingThere, concerned
+from events.authority.publishers import rights
+from events.authority.records import Record, find, write
 from events.handler import Received
 from events.inbox import Conflict
-from events.publishers import rights
-from events.records import Record, find, write
 from events.transport import Message
 from schemas.event import Event
 from schemas.identifiers import RequestOutcome
-from schemas.producers import OPERATOR, PRODUCERS, WORKERS
+from schemas.names import OPERATOR, WORKERS
+from schemas.producers import PRODUCERS
 from schemas.registry import REQUESTS
 from twinlock.store.unit import LOCAL_PUBLISHER, Reader, Store
 

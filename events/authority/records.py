@@ -5,8 +5,8 @@ from dataclasses import dataclass
 
 from sqlalchemy import select
 
-from events.once import insert_once
 from events.transport import Message
+from twinlock.store.once import insert_once
 from twinlock.store.tables.work import requests
 from twinlock.store.unit import Reader, Unit
 
