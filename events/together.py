@@ -1,7 +1,8 @@
 """Doing at once what many ask for at the same moment: one statement, or one transaction, for all of them.
 
-Nobody waits to make a batch larger: while a lane is free an item goes at once, and what comes while every lane is busy
-goes together after that.
+Nobody waits to make a batch larger: while a lane is free an item goes at once, with those who ask in the same turn of
+the loop, and what comes while every lane is busy goes together after that. So what one batch ended together, such as
+the deliveries of one commit, goes on together.
 """
 
 import asyncio
@@ -44,7 +45,7 @@ class Together(Generic[ItemT, ResultT]):
         self._waiting.append(asked)
         if self._free:
             self._free -= 1
-            self._hand_over()
+            asyncio.get_running_loop().call_soon(self._hand_over)  # after all who were woken with us
         batch = await self._woken(asked)
         if batch is not None:
             await self._lead(batch)

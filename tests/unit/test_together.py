@@ -29,32 +29,53 @@ async def breathe() -> None:
         await asyncio.sleep(0)
 
 
+async def begun(group: asyncio.TaskGroup, desk: Desk, *numbers: int) -> list[asyncio.Task[int]]:
+    """Ask one after the other, each in a turn of its own."""
+    tasks = []
+    for number in numbers:
+        tasks.append(group.create_task(desk.together(number)))
+        await breathe()
+    return tasks
+
+
 async def test_first_goes_at_once() -> None:
     """The first one goes alone and at once; what comes meanwhile goes together, each with its own result."""
     desk = Desk()
     async with asyncio.timeout(10), asyncio.TaskGroup() as group:
-        tasks = [group.create_task(desk.together(number)) for number in range(4)]
-        await breathe()
-        begun = list(desk.batches)
+        tasks = await begun(group, desk, 0, 1, 2, 3)
+        first = list(desk.batches)
         desk.gate.set()
 
-    assert [[0]] == begun
+    assert [[0]] == first
     assert [[0], [1, 2, 3]] == desk.batches
     assert [0, 2, 4, 6] == [task.result() for task in tasks]
+
+
+async def test_woken_together() -> None:
+    """Those who ask in one turn of the loop go together, and leave the other lanes free."""
+    desk = Desk(lanes=2)
+    async with asyncio.timeout(10), asyncio.TaskGroup() as group:
+        for number in range(3):
+            group.create_task(desk.together(number))
+        await breathe()
+        await begun(group, desk, 3)
+        desk.gate.set()
+
+    assert [[0, 1, 2], [3]] == desk.batches
 
 
 async def test_bounds() -> None:
     """No batch is larger than it may be, and no more of them run at a time than there are lanes."""
     desk = Desk(most=2, lanes=2)
     async with asyncio.timeout(10), asyncio.TaskGroup() as group:
-        for number in range(6):
+        for number in range(8):
             group.create_task(desk.together(number))
         await breathe()
-        begun = list(desk.batches)
+        first = list(desk.batches)
         desk.gate.set()
 
-    assert [[0], [1]] == begun
-    assert [[0], [1], [2, 3], [4, 5]] == desk.batches
+    assert [[0, 1], [2, 3]] == first
+    assert [[0, 1], [2, 3], [4, 5], [6, 7]] == desk.batches
 
 
 async def test_failure_is_its_batch_s() -> None:
@@ -65,7 +86,7 @@ async def test_failure_is_its_batch_s() -> None:
         await breathe()
         desk.gate.set()
 
-    assert [2, "thirteen", "thirteen", 6] == [task.result() for task in tasks]
+    assert ["thirteen", "thirteen", 4, 6] == [task.result() for task in tasks]
 
 
 async def _outcome(desk: Desk, number: int) -> int | str:
@@ -80,8 +101,7 @@ async def test_cancelled(cut: int) -> None:
     """Whoever is cancelled, working or waiting, takes nobody with him."""
     desk = Desk()
     async with asyncio.timeout(10), asyncio.TaskGroup() as group:
-        tasks = [group.create_task(desk.together(number)) for number in range(3)]
-        await breathe()
+        tasks = await begun(group, desk, 0, 1, 2)
         tasks[cut].cancel()
         await breathe()
         desk.gate.set()
@@ -95,8 +115,7 @@ async def test_leader_of_many_cancelled() -> None:
     """The work of a batch whose leader is cancelled is done again for the others."""
     desk = Desk()
     async with asyncio.timeout(10), asyncio.TaskGroup() as group:
-        tasks = [group.create_task(desk.together(number)) for number in range(4)]
-        await breathe()
+        tasks = await begun(group, desk, 0, 1, 2, 3)
         tasks[0].cancel()
         await breathe()
         tasks[1].cancel()
@@ -105,3 +124,17 @@ async def test_leader_of_many_cancelled() -> None:
 
     assert [[0], [1, 2, 3], [2, 3]] == desk.batches
     assert [4, 6] == [task.result() for task in tasks[2:]]
+
+
+async def test_cancelled_at_once() -> None:
+    """One who is cancelled in the turn in which he asked leaves the lane to the others."""
+    desk = Desk()
+    async with asyncio.timeout(10), asyncio.TaskGroup() as group:
+        first = group.create_task(desk.together(0))
+        await asyncio.sleep(0)
+        first.cancel()
+        second = group.create_task(desk.together(1))
+        desk.gate.set()
+
+    assert 2 == second.result()
+    assert [[1]] == desk.batches
