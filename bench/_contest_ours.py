@@ -37,7 +37,7 @@ class Counting:
 
     async def commit(self, unit: Unit, plan: int) -> None:
         """Change the row and tell."""
-        await unit.execute(_COUNT, [{"at_id": plan}])
+        unit.queue(_COUNT, [{"at_id": plan}])
         unit.emit(_TOLD)
 
 

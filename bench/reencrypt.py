@@ -86,7 +86,7 @@ async def rewrite_batch(parts: Bench, container: str, batch: Sequence[Row[Any]],
         ]
         await unit.execute(_REWRITE, values)
         await claim_intents(unit, names)
-        await supersede(unit, [row.object_name for row in outside])
+        supersede(unit, [row.object_name for row in outside])
 
 
 def turned(body: bytes) -> bytes:

@@ -1,6 +1,7 @@
 """The unit of work and the database below it."""
 
 import asyncio
+import contextlib
 import subprocess
 import sys
 from datetime import UTC, datetime
@@ -64,6 +65,25 @@ async def test_together(store: Store) -> None:
     assert store.outgoing.is_set()
     assert AssignmentWoken(slot=0) == told
     assert ("a", "correlation-1", "cause-1") == (envelope.id, envelope.correlation, envelope.causationid)
+
+
+async def test_queued_changes(store: Store) -> None:
+    """Law 11: queued changes are made with the unit's events, every row of a statement, or not at all."""
+    adding = insert(tenants)
+    rows = [{"id": name, "name": name, "trial": False, "created_at": NOW} for name in "abc"]
+    with contextlib.suppress(LookupError):
+        async with store.begin(CAUSE) as unit:
+            unit.queue(adding, rows)
+            raise LookupError
+    nothing = await _found(store)
+    async with store.begin(CAUSE) as unit:
+        unit.queue(adding, rows[:1])
+        unit.emit(AssignmentWoken(slot=0))
+        unit.queue(adding, rows[1:])
+        unit.queue(insert(tenants), [])
+
+    assert (0, 0) == nothing
+    assert (3, 1) == await _found(store)
 
 
 async def test_silent_commit(store: Store) -> None:

@@ -149,7 +149,7 @@ class Items:
                     .where(container_keys.c.container_id == locked.id, container_keys.c.generation == number)
                     .values(item_count=container_keys.c.item_count - gone)
                 )
-            await supersede(unit, [row.object_name for row in rows if row.object_name])
+            supersede(unit, [row.object_name for row in rows if row.object_name])
             await generations.destroy_empty(unit, locked, [older.number for older in locked.generations[:-1]])
         return len(rows)
 

@@ -19,6 +19,7 @@ from twinlock.store.unit import Cause, StaleRead, Store, Unit, new_id
 # Two parts under way at a time keep a transfer busy and memory flat.
 _PARTS = 2
 _PART_BYTES = 5 * MIB
+_SUPERSEDE = insert(superseded_objects)
 
 
 class ObjectGone(Exception):
@@ -88,11 +89,9 @@ async def claim_intents(unit: Unit, names: Sequence[str]) -> None:
     reach(CrashPoint.AFTER_SWITCH)
 
 
-async def supersede(unit: Unit, names: Iterable[str]) -> None:
+def supersede(unit: Unit, names: Iterable[str]) -> None:
     """Note that nothing points at these objects any more; they are kept for `objects.keep`."""
-    rows = [{"name": name, "superseded_at": unit.clock.now()} for name in names]
-    if rows:
-        await unit.execute(insert(superseded_objects), rows)
+    unit.queue(_SUPERSEDE, ({"name": name, "superseded_at": unit.clock.now()} for name in names))
 
 
 def _make_durable(path: Path) -> None:

@@ -106,7 +106,7 @@ class Reencrypter:
             await unit.execute(_MOVE, [_row(locked, row, sealed) for row, sealed in moved])
             await _recount(unit, locked, [row for row, _ in moved])
         await claim_intents(unit, [sealed.object_name for _, sealed in moved if sealed.object_name])
-        await supersede(unit, [row.object_name for row, _ in moved if row.object_name])
+        supersede(unit, [row.object_name for row, _ in moved if row.object_name])
         older = [generation.number for generation in locked.generations[:-1]]
         await generations.destroy_empty(unit, locked, older)
         left = locked.items - locked.newest.items - len(moved)

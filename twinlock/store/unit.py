@@ -1,7 +1,7 @@
 """The unit of work: state, inbox and outbox in one short transaction, or nothing at all."""
 
 import asyncio
-from collections.abc import AsyncIterator, Mapping, Sequence
+from collections.abc import AsyncIterator, Iterable, Mapping, Sequence
 from contextlib import asynccontextmanager
 from dataclasses import dataclass, field
 from typing import Any
@@ -69,6 +69,7 @@ class Unit(Reader):
     source: str
     sender: str = LOCAL_PUBLISHER
     emitted: list[Envelope] = field(default_factory=list)
+    queued: dict[Executable, list[Mapping[str, Any]]] = field(default_factory=dict)
     written: int = 0  # events in the outbox by now, committed with the rest or not at all
 
     async def execute(
@@ -92,8 +93,19 @@ class Unit(Reader):
         self.emitted.append(envelope)
         return envelope.id
 
+    def queue(self, statement: Executable, rows: Iterable[Mapping[str, Any]]) -> None:
+        """Queue a change that nobody in this unit looks at: at its end, one trip does it for all rows of a statement.
+
+        A statement is the same only if it is the same object.
+        """
+        self.queued.setdefault(statement, []).extend(rows)
+
     async def flush(self) -> int:
-        """Write the queued events into the outbox and return how many there were."""
+        """Make the queued changes, write the queued events into the outbox, and return how many events there were."""
+        for statement, rows in self.queued.items():
+            if rows:
+                await self.execute(statement, rows)
+        self.queued.clear()
         count = len(self.emitted)
         if count:
             await self.execute(insert(outbox), [self._outgoing(envelope) for envelope in self.emitted])
