@@ -179,6 +179,8 @@ class Fleet:
 
     def stop(self, replica: Replica, seconds: float = 60.0) -> int:
         """Tell a replica to stop, and return its exit code; `seconds` are its grace period."""
+        assert replica.running, replica  # nobody told it to end
+
         replica.tell(signal.SIGTERM)
         return self._gone(replica, seconds)
 
