@@ -3,8 +3,10 @@
 import asyncio
 from collections.abc import AsyncIterator
 from contextlib import asynccontextmanager
+from dataclasses import replace
 from typing import TYPE_CHECKING
 
+import pytest
 from sqlalchemy import select
 
 from schemas.identifiers import AvailabilityMode, RequestOutcome, Workload
@@ -14,7 +16,9 @@ from twinlock.content.keyring import Keyring
 from twinlock.content.reencrypt import Reencrypter
 from twinlock.custody.audit import AuditLog
 from twinlock.custody.enrolment import enroll
-from twinlock.custody.port import Custodian
+from twinlock.custody.errors import CustodianSilent
+from twinlock.custody.memory import MemoryCustodian
+from twinlock.custody.port import Asker, Custodian, Probe
 from twinlock.custody.purposes import CALLERS
 from twinlock.custody.remote.caller import RemoteCustodian
 from twinlock.custody.remote.host import CustodianHost
@@ -96,3 +100,20 @@ async def test_law_10_the_whole_path(world: "World", pump: "Pump") -> None:
         assert [] == await reader.rows(select(jobs.c.id))
         assert [] == await reader.rows(select(audit_entries.c.detail))
     assert {"service:reencrypt"} == {str(asker.initiator) for _, asker in world.custodian.opened} - {"user"}
+
+
+class _Silent(MemoryCustodian):
+    async def probe(self, uri: str, asker: Asker) -> Probe:
+        raise CustodianSilent
+
+
+async def test_silence_has_its_name(world: "World", pump: "Pump") -> None:
+    """A policy's request fails by what its custodian came to, so that the reason to try again says so."""
+    silent = replace(pump.place, custodian=_Silent(world.store))
+    pump._handlers = {each.handles.type: each for each in handlers_of(silent, [DEP_ASSIGNER])}
+    wanted = PolicyRequested(
+        tenant="acme", name="main", workload=Workload.MAILBOX, mode=AvailabilityMode.NONE, keys=ROOTS
+    )
+
+    with pytest.raises(CustodianSilent):
+        await pump.ask(wanted)

@@ -66,8 +66,12 @@ class CreatePolicy:
             return _Plan(event, received, failed=(refused,))
 
     async def _probe(self, event: PolicyRequested, asker: Asker) -> list[Probe]:
-        async with asyncio.TaskGroup() as group:
-            probes = [group.create_task(self._custodian.probe(uri, asker)) for uri in dict.fromkeys(event.keys)]
+        try:
+            async with asyncio.TaskGroup() as group:
+                probes = [group.create_task(self._custodian.probe(uri, asker)) for uri in dict.fromkeys(event.keys)]
+        except ExceptionGroup as failed:
+            # Whoever is told why it is tried again is told of a silent custodian, not of a group.
+            raise failed.exceptions[0] from failed
         return [probe.result() for probe in probes]
 
     async def commit(self, unit: Unit, plan: _Plan) -> None:
