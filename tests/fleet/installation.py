@@ -1,6 +1,5 @@
 """A whole installation of one's own: broker, database, home, logins, replicas, and what has to hold of it at rest."""
 
-import asyncio
 import contextlib
 import io
 import json
@@ -15,7 +14,6 @@ from itertools import count
 from pathlib import Path
 from typing import Any, TypeVar
 
-import aio_pika
 import pytest
 
 from cli.main import run
@@ -23,6 +21,7 @@ from cli.settings import load_settings
 from cli.wiring import Parts, open_parts
 from events.amqp import access
 from tests.fleet.replica import KILLED, Replica
+from tests.servers.depths import depths
 from tests.servers.postgres import Postgres
 from tests.servers.postgres import run as run_async
 from tests.servers.rabbitmq import RabbitNode
@@ -208,15 +207,7 @@ class Fleet:
 
     def depths(self) -> dict[str, int]:
         """Return the queues in which a message waits, streams apart."""
-        return run_async(self._depths())
-
-    async def _depths(self) -> dict[str, int]:
-        queues = self.node.api("GET", f"/queues/{self.vhost.name}?columns=name,arguments,exclusive")
-        names = [each["name"] for each in queues if not each["exclusive"] and not each["name"].endswith(".log")]
-        async with asyncio.timeout(30), await aio_pika.connect(self.vhost.url) as connection:
-            channel = await connection.channel()
-            found = [(await channel.declare_queue(name, passive=True)).declaration_result for name in names]
-        return {str(each.queue): each.message_count for each in found if each.message_count}
+        return run_async(depths(self.node, self.vhost))
 
     # waiting
 
