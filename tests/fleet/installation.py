@@ -8,7 +8,7 @@ import shutil
 import signal
 import time
 from collections import Counter
-from collections.abc import Awaitable, Callable, Mapping
+from collections.abc import Awaitable, Callable, Mapping, Sequence
 from dataclasses import dataclass
 from itertools import count
 from pathlib import Path
@@ -20,7 +20,7 @@ from cli.main import run
 from cli.settings import load_settings
 from cli.wiring import Parts, open_parts
 from events.amqp import access
-from tests.fleet.replica import KILLED, Replica
+from tests.fleet.replica import KILLED, PROGRAM, Replica, crashing
 from tests.servers.depths import depths
 from tests.servers.postgres import Postgres
 from tests.servers.postgres import run as run_async
@@ -139,10 +139,10 @@ class Fleet:
 
     # replicas
 
-    def start(self, worker: str, crash: tuple[str, int] | None = None, **env: str) -> Replica:
+    def start(self, worker: str, program: Sequence[str] = (PROGRAM,), **env: str) -> Replica:
         """Start one replica; it is not waited for."""
         log = self._folder / f"{worker}.{next(self._numbers)}.log"
-        replica = Replica(worker, log, self.environment(worker, **env), crash)
+        replica = Replica(worker, log, self.environment(worker, **env), program)
         self.replicas.append(replica)
         return replica
 
@@ -168,22 +168,23 @@ class Fleet:
         """Kill every replica of a worker."""
         for replica in self.of(worker):
             replica.kill()
-            self._gone(replica)
+            self.ended(replica)
 
     def crash(self, worker: str, point: str, number: int) -> None:
         """Have a lone replica of a worker kill itself at a crash point; it finds there what was asked before."""
-        replica = self.start(worker, (point, number))
+        replica = self.start(worker, crashing(point, number))
 
-        assert self._gone(replica) == KILLED, replica
+        assert self.ended(replica) == KILLED, replica
 
     def stop(self, replica: Replica, seconds: float = 60.0) -> int:
         """Tell a replica to stop, and return its exit code; `seconds` are its grace period."""
         assert replica.running, replica  # nobody told it to end
 
         replica.tell(signal.SIGTERM)
-        return self._gone(replica, seconds)
+        return self.ended(replica, seconds)
 
-    def _gone(self, replica: Replica, seconds: float = PATIENCE) -> int:
+    def ended(self, replica: Replica, seconds: float = PATIENCE) -> int:
+        """Wait until a replica has ended, and return its exit code."""
         code = replica.ended(seconds)
         replica.kill()  # nothing is left of it but its lifeline's pipe
         self.replicas.remove(replica)

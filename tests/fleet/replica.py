@@ -4,7 +4,7 @@ import http.client
 import json
 import signal
 import sys
-from collections.abc import Mapping
+from collections.abc import Mapping, Sequence
 from pathlib import Path
 from typing import Any
 
@@ -12,19 +12,29 @@ from tests.servers.process import Process, free_ports
 
 PROGRAM = str(Path(sys.executable).with_name("twinlock"))
 DRIVER = str(Path(__file__).parents[1] / "faults" / "crash_driver.py")
+TRACER = str(Path(__file__).with_name("tracing_driver.py"))
 KILLED = 256 - signal.SIGKILL
 
 
-class Replica:
-    """Hold one running `worker run`; given a crash point, it kills itself there at the given time."""
+def crashing(point: str, number: int) -> tuple[str, ...]:
+    """Return the program that kills itself at a crash point at the given time."""
+    return sys.executable, DRIVER, "SIGKILL", point, str(number)
 
-    def __init__(self, worker: str, log: Path, env: Mapping[str, str], crash: tuple[str, int] | None = None) -> None:
+
+def tracing(trace: Path, gate: Path) -> tuple[str, ...]:
+    """Return the program that notes every event which it begins to handle, and takes steps only with the gate open."""
+    return sys.executable, TRACER, str(trace), str(gate)
+
+
+class Replica:
+    """Hold one running `worker run`, of the program itself or of one that a test puts in its place."""
+
+    def __init__(self, worker: str, log: Path, env: Mapping[str, str], program: Sequence[str] = (PROGRAM,)) -> None:
         self.worker = worker
         (self._port,) = free_ports(1)
         self._log = log
-        driver = [PROGRAM] if crash is None else [sys.executable, DRIVER, "SIGKILL", crash[0], str(crash[1])]
         health = ["--health", f"127.0.0.1:{self._port}"]
-        self._process = Process([*driver, "worker", "run", worker, *health], log, env)
+        self._process = Process([*program, "worker", "run", worker, *health], log, env)
 
     def __repr__(self) -> str:
         return f"<{self.worker} {self._process.group} ready={self.ready}: {self.said[-1500:]}>"
