@@ -15,19 +15,15 @@ from collections.abc import Callable, Iterator
 from contextlib import closing, suppress
 from email.message import EmailMessage
 from pathlib import Path
-from typing import TYPE_CHECKING, Any
+from typing import TYPE_CHECKING
 
 import pytest
-from cryptography.hazmat.primitives.asymmetric import rsa
-from cryptography.hazmat.primitives.ciphers.aead import AESGCM
 
 from cli import logs
 from schemas.envelope import Envelope, serialise
+from tests.faults.searching import Search, pages, record_keys
 from twinlock.crashpoints import CrashPoint, arm
-from twinlock.keys import aead
-from twinlock.keys.secret import SecretKey
 from twinlock.store import unit
-from twinlock.vaults import material
 
 if TYPE_CHECKING:
     from tests.faults.conftest import Home
@@ -38,40 +34,7 @@ CANARIES = {
     name: f"canary-{name}-7f3a9c51d2e8".encode()
     for name in ("subject", "body", "attachment", "attached-name", "file-name", "medium", "large", "calendar")
 }
-PREFIX = 12  # bytes of a spelling that are looked up; enough that chance finds nothing
-PAGE = 4096
-OVERLAP = 1024
 TALKATIVE = ("", "aiosqlite", "alembic", "asyncio", "sqlalchemy")
-
-
-def spellings(secret: bytes) -> set[bytes]:
-    """Return the ways in which bytes may have been written down, whatever stands before and behind them."""
-    found = {secret, secret.hex().encode(), secret.hex().upper().encode(), repr(secret)[2:-1].encode()}
-    for before in range(3):
-        # The first and the last digits depend on the neighbours.
-        encoded = base64.b64encode(bytes(before) + secret)[(0, 2, 3)[before] :]
-        digits = encoded[: 8 * len(secret) // 6 - 2]
-        found |= {digits, digits.translate(bytes.maketrans(b"+/", b"-_"))}
-    with suppress(UnicodeDecodeError):
-        found |= {secret.decode().encode("utf-16-le"), secret.decode().encode("utf-16-be")}
-    return found
-
-
-class Search:
-    """Look for secrets in bytes, in a time that does not grow with the number of secrets."""
-
-    def __init__(self, secrets: dict[str, bytes]) -> None:
-        self._known: dict[bytes, list[tuple[str, bytes]]] = {}
-        for name, secret in secrets.items():
-            for spelling in spellings(secret):
-                self._known.setdefault(spelling[:PREFIX], []).append((name, spelling))
-
-    def __call__(self, data: bytes) -> set[str]:
-        """Name the secrets that are in the bytes."""
-        known = self._known
-        places = [at for at in range(len(data) - PREFIX + 1) if data[at : at + PREFIX] in known]
-        found = ((name, spelling, at) for at in places for name, spelling in known[data[at : at + PREFIX]])
-        return {name for name, spelling, at in found if data.startswith(spelling, at)}
 
 
 class Recorder:
@@ -79,10 +42,9 @@ class Recorder:
 
     def __init__(self, home: "Home", monkeypatch: pytest.MonkeyPatch) -> None:
         self.home = home
-        self.keys: dict[str, bytes] = {}
+        self.keys = record_keys(monkeypatch)
         self.texts: dict[str, set[bytes]] = {"printed": set(), "events": set(), "reprs": set(), "files": set()}
         self._reached: Counter[CrashPoint] = Counter()
-        self._record_keys(monkeypatch)
         self._record_events(monkeypatch)
         self._log_everything(monkeypatch)
         for point in CrashPoint:
@@ -97,33 +59,6 @@ class Recorder:
 
         assert code == ran.code, ran.err[-2000:]
         return ran.out
-
-    def _record_keys(self, monkeypatch: pytest.MonkeyPatch) -> None:
-        make_key, make_root = SecretKey.__init__, material.RsaMaterial.__init__
-
-        def remember(raw: Any) -> None:
-            if any(raw):
-                self.keys[f"key {bytes(raw).hex()}"] = bytes(raw)
-
-        def key(made: SecretKey, raw: Any) -> None:
-            remember(raw)
-            make_key(made, raw)
-
-        def root(made: material.RsaMaterial, private: rsa.RSAPrivateKey) -> None:
-            numbers = private.private_numbers()
-            for name, number in (("p", numbers.p), ("q", numbers.q), ("d", numbers.d)):
-                self.keys[f"root {name} {number}"] = number.to_bytes(-(-number.bit_length() // 8), "big")
-                self.keys[f"root {name} {number} in digits"] = str(number).encode()
-            make_root(made, private)
-
-        def cipher(raw: Any) -> AESGCM:
-            remember(raw)
-            return AESGCM(raw)
-
-        monkeypatch.setattr(SecretKey, "__init__", key)
-        monkeypatch.setattr(material.RsaMaterial, "__init__", root)
-        monkeypatch.setattr(aead, "AESGCM", cipher)
-        monkeypatch.setattr(material, "AESGCM", cipher)
 
     def _record_events(self, monkeypatch: pytest.MonkeyPatch) -> None:
         def recorded(envelope: Envelope) -> bytes:
@@ -157,8 +92,7 @@ class Recorder:
     def _keep_files(self) -> None:
         for path in self.home.path.rglob("*"):
             if path.is_file() and not is_allowed(path.relative_to(self.home.path)):
-                data = path.read_bytes()
-                self.texts["files"] |= {data[at : at + PAGE + OVERLAP] for at in range(0, len(data), PAGE)}
+                self.texts["files"] |= pages(path.read_bytes())
                 self.texts["files"].add(path.name.encode())
 
 

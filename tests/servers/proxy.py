@@ -17,6 +17,7 @@ class Proxy:
         self.refuses = False  # new connections are reset at once
         self.budget: int | None = None  # bytes in both directions until everything is cut, in the middle of a frame
         self.accepted = 0
+        self.recorded: list[bytearray] = []  # all that passed, one entry for each direction of each connection
         self._target = port
         self._flows = asyncio.Event()
         self._flows.set()
@@ -55,7 +56,10 @@ class Proxy:
             server.transport.abort()
 
     async def _pump(self, reader: StreamReader, writer: StreamWriter) -> None:
+        passed = bytearray()
+        self.recorded.append(passed)
         while data := await reader.read(_CHUNK):
+            passed += data
             await self._flows.wait()
             await asyncio.sleep(self.delay)
             writer.write(data[: self._allowed(len(data))])

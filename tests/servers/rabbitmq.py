@@ -50,6 +50,7 @@ class RabbitNode:
 
     def __init__(self, folder: Path) -> None:
         self._folder = folder
+        self.data = folder / "mnesia"
         self._bin = _programs()
         self.port, self._http, self._distribution, self._epmd_port = free_ports(4)
         self._password = secrets.token_hex(8)
