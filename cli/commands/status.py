@@ -57,7 +57,7 @@ async def status(session: Session) -> Result:
 
 async def _in_broker(session: Session) -> tuple[str, dict[str, int]]:
     """Say how many processes run each worker, and what waits in the broker for them or was taken by nobody."""
-    from cli.wiring.presence import glance, replicas  # the broker's library, for a fleet alone
+    from cli.presence import glance, replicas  # the broker's library, for a fleet alone
 
     seen = await glance(session.parts.settings)
     return ", ".join(replicas(seen)), {f"waiting_{name}": each.messages for name, each in seen.items()}

@@ -63,7 +63,7 @@ def check(
     """Say whether a worker runs somewhere, as a health probe."""
     _check(name)
     if settings.is_fleet:
-        from cli.wiring.presence import consumers_of  # the broker's library, for a fleet alone
+        from cli.presence import consumers_of  # the broker's library, for a fleet alone
 
         with asyncio.Runner() as runner:
             count = runner.run(consumers_of(settings, name, timeout))
