@@ -14,7 +14,7 @@ from aio_pika.abc import AbstractChannel, ConnectionParameter
 from aiormq.connection import TCPTransportFactory, TLSTransportFactory, TransportFactory
 from yarl import URL
 
-from events.amqp.trouble import BrokerGone, bounded
+from events.amqp.trouble import BrokerGone, bounded, unreached
 from events.waiting import Jitter, randomly
 
 _CLOSING_SECONDS = 3.0
@@ -102,7 +102,7 @@ class Link:
         connection = _Connection(self._url)
         self._pauses.failures += 1
         try:
-            await bounded(connection.connect(), self.settings.connect)
+            await bounded(connection.connect(), self.settings.connect, lambda error: unreached(error, self._url))
         except BaseException:
             connection.abort()
             raise

@@ -117,7 +117,7 @@ class AmqpRequester:
         except TimeoutError:
             raise CustodianSilent from None
         except BrokerGone as gone:
-            raise CustodianSilent(f"the custodian can't be reached: {gone.detail}") from None
+            raise CustodianSilent(f"the custodian can't be reached: {gone.detail}", gone.hint) from None
 
     async def close(self) -> None:
         """Close the connection, and end the calls that still wait."""

@@ -4,12 +4,15 @@ Everything here passes: `BrokerGone` is tried again, on a new channel or connect
 """
 
 import asyncio
-from collections.abc import Awaitable
+import socket
+import ssl
+from collections.abc import Awaitable, Callable
 from typing import TypeVar
 
 from aio_pika import exceptions as aio
-from aiormq.exceptions import ChannelAccessRefused, ChannelLockedResource
+from aiormq.exceptions import ChannelAccessRefused, ChannelLockedResource, InvalidFrameError
 from pamqp.exceptions import PAMQPException
+from yarl import URL
 
 from events.waiting import StrayCancellation, unstrayed
 from twinlock.errors import TwinlockError
@@ -34,6 +37,10 @@ class NotReached(BrokerGone):
     """Say that there is no connection, or none any more: nobody answers, or not yet."""
 
 
+class LoginRefused(BrokerGone):
+    """Say that the broker does not know the login or its password: somebody has to mend it."""
+
+
 class BrokerRefused(BrokerGone):
     """Say that the broker closed the channel over what was asked; `code` is its reply code, such as 404."""
 
@@ -50,20 +57,21 @@ class Unroutable(BrokerGone):
     """Say that no queue is bound for a message: the broker gave it back."""
 
 
-async def bounded(work: Awaitable[T], seconds: float) -> T:
+async def bounded(work: Awaitable[T], seconds: float, explain: Callable[[Exception], BrokerGone] | None = None) -> T:
     """Await one call of the library for at most that long; raise `BrokerGone` for whatever becomes of it.
 
     A cancellation that nobody asked for, which a dying connection throws into pending calls, is one of these.
+    `explain` finds the words; default: `translated`.
     """
     try:
         async with asyncio.timeout(seconds):
             return await unstrayed(_awaited(work))
     except _FOREIGN as error:
-        raise translated(error) from None
+        raise (explain or translated)(error) from None
     except Exception as error:
         # A closing channel fails its pending calls with a bare Exception where it knows no reason.
         if type(error) is Exception:
-            raise translated(error) from None
+            raise (explain or translated)(error) from None
         raise
 
 
@@ -80,8 +88,43 @@ def translated(error: Exception) -> BrokerGone:
         return Unroutable("no queue takes the message", hint="run: twinlock broker declare")
     if isinstance(error, aio.DeliveryError):
         return NotTaken("the broker did not take the message: a queue is full")
-    if isinstance(error, aio.ProbableAuthenticationError | aio.AuthenticationError):
-        return BrokerGone("the broker refuses the login", hint="check user and password in TWINLOCK_BROKER")
     if isinstance(error, TimeoutError):
         return BrokerGone("the broker did not answer in time")
     return NotReached(f"the connection to the broker is lost: {type(error).__name__}")
+
+
+def unreached(error: Exception, url: URL) -> BrokerGone:
+    """Say why no connection came about, with the address and without the password."""
+    place = place_of(url)
+    if isinstance(error, aio.ProbableAuthenticationError | aio.AuthenticationError):
+        return LoginRefused(
+            f"{place} refuses the login {url.user}", hint="check user and password in the setting broker"
+        )
+    if isinstance(error, InvalidFrameError):
+        # What opens the virtual host was answered with a farewell. It may be starting as well.
+        vhost = url.path.removeprefix("/") or "/"
+        return NotReached(
+            f"{place} does not open the virtual host {vhost}", hint=f"see that it exists, and lets {url.user} in"
+        )
+    cause = error.__cause__ if isinstance(error.__cause__, OSError) else error
+    detail, hint = next((said for kind, said in _UNREACHED if isinstance(cause, kind)), _LOST)
+    return NotReached(detail.format(place=place, kind=type(cause).__name__), hint=hint)
+
+
+def place_of(url: URL) -> str:
+    """Name a broker for people."""
+    return f"RabbitMQ at {url.host}:{url.port or (5671 if url.scheme == 'amqps' else 5672)}"
+
+
+_UP = "see that it runs, and check host and port in the setting broker"
+_LOST = ("{place} can't be reached ({kind})", _UP)
+# The first that fits explains: a class stands before its bases.
+_UNREACHED: tuple[tuple[type[Exception], tuple[str, str]], ...] = (
+    (
+        ssl.SSLError,
+        ("{place} is not trusted: TLS failed", "amqps:// needs its TLS port; ?cafile=FILE names who signed"),
+    ),
+    (socket.gaierror, ("there is no such host: {place}", _UP)),
+    (ConnectionRefusedError, ("nothing answers for {place}", _UP)),
+    (TimeoutError, ("{place} does not answer in time", _UP)),
+)

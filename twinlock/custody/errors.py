@@ -26,8 +26,8 @@ class NotPermitted(KeyRefused):
 class CustodianSilent(KeyNotYet):
     """Say that no answer of the custodian came in time that is really one: asking again may be served."""
 
-    def __init__(self, detail: str = "the custodian did not answer in time") -> None:
-        super().__init__(detail, policy="", hint="see that it runs: twinlock worker check tik_cache_refresher")
+    def __init__(self, detail: str = "the custodian did not answer in time", hint: str = "") -> None:
+        super().__init__(detail, policy="", hint=hint or "see that it runs: twinlock worker check tik_cache_refresher")
 
 
 class WrongAnswer(CustodyError):

@@ -148,7 +148,7 @@ def test_command_nobody_there(
     said = capsys.readouterr()
 
     assert 3 == code
-    assert said.err.startswith("twinlock: the connection to the broker is lost: ")
+    assert said.err.startswith("twinlock: nothing answers for RabbitMQ at 127.0.0.1:")
     assert "hunter2" not in said.err + said.out
 
 
