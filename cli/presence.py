@@ -1,7 +1,7 @@
 """See in the broker what waits, and which workers run somewhere."""
 
 import asyncio
-from collections.abc import Mapping, Sequence
+from collections.abc import Mapping
 from dataclasses import dataclass
 
 from cli.failures import TimedOut
@@ -11,10 +11,12 @@ from events.amqp.connection import Link
 from events.amqp.publishing import missing
 from events.amqp.trouble import BrokerGone, BrokerRefused, bounded
 from twinlock.custody.remote.ports import Lane
+from twinlock.errors import TwinlockError
 from workers.roster import ROSTER
 
 _MISSING = 404
 _GLANCE_SECONDS = 5.0
+_MOMENT_SECONDS = 2.0  # of a command whose time is up already
 
 
 @dataclass(frozen=True, slots=True)
@@ -25,40 +27,72 @@ class Seen:
     consumers: int
 
 
-async def consumers_of(settings: Settings, worker: str, seconds: float) -> int:
-    """Return how many processes take what is meant for a worker; raise a `BrokerGone`, or `TimedOut`."""
-    link = Link(settings.broker, f"worker check {worker}")
+@dataclass(frozen=True, slots=True)
+class Glance:
+    """Hold what can be seen, and what kept it from being more."""
+
+    queues: Mapping[str, Seen]
+    trouble: TwinlockError | None = None
+
+
+async def look(settings: Settings, worker: str) -> Seen:
+    """Look at the queue from which a worker takes; raise a `BrokerGone`."""
+    link = Link(settings.broker, f"looks for {worker}")
     queue = _queue_of(worker)
     try:
-        async with asyncio.timeout(seconds):
-            return (await _look(link, queue)).consumers
+        return await _look(link, queue)
     except BrokerRefused as refused:
         raise missing("queue", queue) if refused.code == _MISSING else refused from None
-    except TimeoutError:
-        raise TimedOut("the broker did not answer in time", hint="give it more with --timeout") from None
     finally:
         await link.close()
 
 
-async def glance(settings: Settings) -> Mapping[str, Seen]:
-    """Return what can be seen of every worker's queue, and of what nobody took; without a broker, nothing."""
+async def consumers_of(settings: Settings, worker: str, seconds: float) -> int:
+    """Return how many processes take what is meant for a worker; raise a `BrokerGone`, or `TimedOut`."""
+    try:
+        async with asyncio.timeout(seconds):
+            return (await look(settings, worker)).consumers
+    except TimeoutError:
+        raise TimedOut("the broker did not answer in time", hint="give it more with --timeout") from None
+
+
+async def glance(settings: Settings, seconds: float = _GLANCE_SECONDS) -> Glance:
+    """Return what can be seen of every worker's queue, and of what nobody took."""
     wanted = {worker: _queue_of(worker) for worker in ROSTER} | {"unrouted": names.UNROUTED, "rejected": names.REJECTED}
     link = Link(settings.broker, "status")
     found: dict[str, Seen] = {}
     try:
-        async with asyncio.timeout(_GLANCE_SECONDS):
+        async with asyncio.timeout(seconds):
             for name, queue in wanted.items():
                 await _note(link, name, queue, found)
-    except (BrokerGone, TimeoutError):
-        return found
+    except BrokerGone as gone:
+        return Glance(found, gone)
+    except TimeoutError:
+        return Glance(found, BrokerGone("the broker did not answer in time", hint="see that it runs"))
     finally:
         await link.close()
-    return found
+    return Glance(found)
 
 
-def replicas(seen: Mapping[str, Seen]) -> Sequence[str]:
+async def obstacle(settings: Settings) -> TwinlockError | None:
+    """Say what keeps the fleet from working, as far as the broker tells: it is away, or nobody runs a worker."""
+    seen = await glance(settings, _MOMENT_SECONDS)
+    if seen.trouble is not None:
+        return seen.trouble
+    for worker in ROSTER:
+        if worker not in seen.queues:
+            return missing("queue", _queue_of(worker))
+        if not seen.queues[worker].consumers:
+            return TwinlockError(f"{worker} is not running", hint=f"start it: twinlock worker run {worker}")
+    return None
+
+
+def replicas(seen: Glance) -> str:
     """Say of each worker how many processes run it."""
-    return [f"{worker}: {seen[worker].consumers if worker in seen else 'not seen'}" for worker in ROSTER]
+    if seen.trouble is not None:
+        return f"not seen: {seen.trouble.detail}"
+    queues = seen.queues
+    return ", ".join(f"{name}: {queues[name].consumers if name in queues else 'not declared'}" for name in ROSTER)
 
 
 async def _note(link: Link, name: str, queue: str, found: dict[str, Seen]) -> None:

@@ -58,7 +58,7 @@ class Session:
         """Publish a request; unless `--no-wait`, return when it and everything that it set off has been handled."""
         request = await self.parts.publisher.request(event, self.correlation)
         if not self.wait:
-            await self.settling.dispatch()
+            await self.settling.dispatch(self.correlation)
             return Asked(request)
         await self.settle(watch=watch)
         return Asked(request, await self.answer(self.parts.store.source, request))

@@ -7,17 +7,16 @@ waits.
 
 import asyncio
 from contextlib import suppress
-from typing import Protocol
+from typing import NamedTuple, Protocol
 
 from sqlalchemy import func, select
 
 from cli.failures import TimedOut
 from cli.progress import Watch
 from cli.wiring.embedded import embedded_fleet
-from cli.wiring.parts import Parts
+from cli.wiring.parts import Carrying, Parts
 from events.home_lock import POLL_SECONDS, HomeLock
 from events.quiet import Pending, pending
-from events.relay import Relay
 from events.sole_worker import sole_worker
 from twinlock.errors import TwinlockError
 from twinlock.store.tables.bus import outbox
@@ -25,15 +24,26 @@ from twinlock.store.tables.bus import outbox
 QUIET_SECONDS = 0.05
 
 
+class Outlook(NamedTuple):
+    """Hold what keeps something from being done, where that can be seen, and how it goes on."""
+
+    obstacle: str
+    hint: str
+
+
 class Settling(Protocol):
     """Bring what a command wrote to whoever handles it."""
 
-    async def dispatch(self) -> None:
-        """Send off what this process wrote, for a command that does not wait."""
+    async def dispatch(self, correlation: str) -> None:
+        """Send off what a correlation wrote in this process, for a command that does not wait."""
         ...
 
     async def settle(self, correlation: str, deadline: float, watch: Watch) -> None:
         """Return when a correlation is quiet, or at the deadline (on the event loop's clock)."""
+        ...
+
+    async def outlook(self, correlation: str) -> Outlook:
+        """Say why a correlation is not quiet yet."""
         ...
 
 
@@ -43,7 +53,7 @@ class EmbeddedSettling:
     def __init__(self, parts: Parts) -> None:
         self._parts = parts
 
-    async def dispatch(self) -> None:
+    async def dispatch(self, correlation: str) -> None:
         """Do nothing: the next command that waits, or a worker run, goes on."""
 
     async def settle(self, correlation: str, deadline: float, watch: Watch) -> None:
@@ -56,6 +66,12 @@ class EmbeddedSettling:
                     await self._work(correlation, deadline, watch)
                 else:
                     await self._parts.clock.sleep(POLL_SECONDS)
+
+    async def outlook(self, correlation: str) -> Outlook:
+        """Say who goes on with it."""
+        return Outlook(
+            "", "nothing is lost: it goes on with the next command that waits, or with: twinlock worker run --all"
+        )
 
     async def _work(self, correlation: str, deadline: float, watch: Watch) -> None:
         stop = asyncio.Event()
@@ -70,34 +86,47 @@ class EmbeddedSettling:
 class FleetSettling:
     """Settle where workers are processes of their own, behind a broker."""
 
-    def __init__(self, parts: Parts, relay: Relay) -> None:
+    def __init__(self, parts: Parts, carrying: Carrying) -> None:
         self._parts = parts
-        self._relay = relay
+        self._carrying = carrying
 
-    async def dispatch(self) -> None:
+    async def dispatch(self, correlation: str) -> None:
         """Publish, and be sure of it; raise where the broker does not take it."""
-        await self._relay.pass_once()
-        async with self._parts.store.read() as reader:
-            mine = select(func.count()).select_from(outbox).where(outbox.c.publisher == self._parts.store.sender)
-            left = await reader.scalar(mine)
-        if left:
-            raise TwinlockError(
-                f"the broker did not take {left} {'event' if left == 1 else 'events'}",
-                hint="nothing is lost: they leave with the next command; see: twinlock status",
-            )
+        await self._carrying.relay.pass_once()
+        if await self._unsent(correlation):
+            obstacle, hint = await self.outlook(correlation)
+            raise TwinlockError(f"not published yet: {obstacle or 'another command is about to do it'}", hint=hint)
 
     async def settle(self, correlation: str, deadline: float, watch: Watch) -> None:
         """Publish, as often as it takes, and watch how far the fleet is."""
         while not await is_quiet(self._parts, correlation, watch):
             if asyncio.get_running_loop().time() >= deadline:
                 return
-            await self._relay.pass_once()
+            with suppress(TimeoutError):
+                async with asyncio.timeout_at(deadline):
+                    await self._carrying.relay.pass_once()
             await self._parts.clock.sleep(POLL_SECONDS)
+
+    async def outlook(self, correlation: str) -> Outlook:
+        """Say what the broker said to it, or what is to be seen there."""
+        from cli.presence import obstacle  # the broker's library, for a fleet alone
+
+        unsent = await self._unsent(correlation)
+        trouble = (self._carrying.trouble() if unsent else None) or await obstacle(self._parts.settings)
+        later = "it leaves with the next command that asks for something" if unsent else "it goes on by itself then"
+        if trouble is None:
+            return Outlook("", "nothing is lost: it goes on as soon as the workers can; see: twinlock status")
+        return Outlook(trouble.detail, f"{trouble.hint or 'see: twinlock status'}; nothing is lost: {later}")
+
+    async def _unsent(self, correlation: str) -> int:
+        own = (outbox.c.publisher == self._parts.store.sender, outbox.c.correlation == correlation)
+        async with self._parts.store.read() as reader:
+            return int(await reader.scalar(select(func.count()).select_from(outbox).where(*own)))
 
 
 def settling_for(parts: Parts) -> Settling:
     """Return how commands wait in this installation."""
-    return EmbeddedSettling(parts) if parts.relay is None else FleetSettling(parts, parts.relay)
+    return EmbeddedSettling(parts) if parts.carrying is None else FleetSettling(parts, parts.carrying)
 
 
 async def settle(settling: Settling, parts: Parts, correlation: str, seconds: float, watch: Watch) -> None:
@@ -106,7 +135,8 @@ async def settle(settling: Settling, parts: Parts, correlation: str, seconds: fl
         await settling.settle(correlation, asyncio.get_running_loop().time() + seconds, watch)
         left = await _left(parts, correlation)
     if not left.quiet:
-        raise TimedOut(f"not done after {seconds:.0f} s: {_open(left)}", hint=_goes_on(parts))
+        obstacle, hint = await settling.outlook(correlation)
+        raise TimedOut("; ".join(filter(None, (f"not done after {seconds:.0f} s: {_open(left)}", obstacle))), hint=hint)
 
 
 async def is_quiet(parts: Parts, correlation: str, watch: Watch) -> bool:
@@ -120,12 +150,6 @@ async def is_quiet(parts: Parts, correlation: str, watch: Watch) -> bool:
 async def _left(parts: Parts, correlation: str) -> Pending:
     async with parts.store.read() as reader:
         return await pending(reader, correlation, parts.clock.now())
-
-
-def _goes_on(parts: Parts) -> str:
-    if parts.relay is not None:
-        return "nothing is lost: it goes on as soon as the workers can; see: twinlock status"
-    return "nothing is lost: it goes on with the next command that waits, or with: twinlock worker run --all"
 
 
 def _open(left: Pending) -> str:

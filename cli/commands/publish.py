@@ -25,10 +25,11 @@ async def publish(
     """Publish a request, and wait until it has been answered."""
     body = _read(file)
     request = await session.parts.publisher.publish(body)
+    envelope, _event = parse(body)
     document: dict[str, Any] = {"id": request}
     if not session.wait:
+        await session.settling.dispatch(envelope.correlation)
         return Result(document, [f"published {request}"])
-    envelope, _event = parse(body)
     await session.settle(envelope.correlation)
     answer = await session.answer(envelope.source, request)
     outcome = answer.outcome or RequestOutcome.FAILED

@@ -60,7 +60,7 @@ async def _in_broker(session: Session) -> tuple[str, dict[str, int]]:
     from cli.presence import glance, replicas  # the broker's library, for a fleet alone
 
     seen = await glance(session.parts.settings)
-    return ", ".join(replicas(seen)), {f"waiting_{name}": each.messages for name, each in seen.items()}
+    return replicas(seen), {f"waiting_{name}": each.messages for name, each in seen.queues.items()}
 
 
 def _is_busy(session: Session) -> bool:

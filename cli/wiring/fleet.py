@@ -10,14 +10,14 @@ from cli import home
 from cli.settings import Settings
 from cli.wiring.embedded import local_custodian
 from cli.wiring.health import Consuming, health_of_broker, health_of_store
-from cli.wiring.parts import Parts, build
+from cli.wiring.parts import Carrying, Parts, build
 from events.amqp.collector import Collector
 from events.amqp.connection import Link
 from events.amqp.rpc import AmqpLane, AmqpRequester, Replying
 from events.amqp.transport import AmqpTransport
 from events.consumer import ConsumerRuntime, ConsumerSettings
 from events.ladder import Ladder
-from events.relay import Relay
+from events.relay import Relay, RelaySettings
 from schemas.names import OPERATOR, TIK_CACHE_REFRESHER
 from twinlock.custody.audit import AuditLog
 from twinlock.custody.custodian import LocalCustodian
@@ -33,6 +33,8 @@ from workers.runtime import Fleet, Loop
 from workers.tik_cache_refresher.hosting import Hosting, probing
 
 AUDIT_WRITER = TIK_CACHE_REFRESHER
+# What one command could not publish must not wait when the next one could.
+_OF_COMMANDS = RelaySettings(longest_put_off=1.0)
 
 
 @dataclass(frozen=True, slots=True)
@@ -59,7 +61,9 @@ async def operator(settings: Settings, clock: Clock, store: Store) -> AsyncItera
     async with AsyncExitStack() as stack:
         transport = _transport(stack, settings, clock, store, OPERATOR)
         custodian = _remote(stack, settings, clock, store, OPERATOR)
-        yield build(settings, clock, store, custodian, Relay(store, transport, clock))
+        relay = Relay(store, transport, clock, _OF_COMMANDS)
+        stack.push_async_callback(relay.let_go)
+        yield build(settings, clock, store, custodian, Carrying(relay, lambda: transport.trouble))
 
 
 @asynccontextmanager

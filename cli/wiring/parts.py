@@ -1,5 +1,6 @@
 """The parts of an installation, ready-made, above a store and a custodian; the same whatever carries the events."""
 
+from collections.abc import Callable
 from dataclasses import dataclass
 
 from obstore.store import LocalStore
@@ -18,6 +19,7 @@ from twinlock.content.objects import Objects
 from twinlock.content.reencrypt import Reencrypter
 from twinlock.content.sweeper import Sweeper
 from twinlock.custody.port import Custodian
+from twinlock.errors import TwinlockError
 from twinlock.keys.ports import Clock
 from twinlock.store.unit import Store
 from twinlock.vaults.local import LocalVault
@@ -25,11 +27,18 @@ from workers.roster import Workplace
 
 
 @dataclass(frozen=True, slots=True)
+class Carrying:
+    """Hold what brings this process's events to the broker of a fleet, and what says why it could not."""
+
+    relay: Relay
+    trouble: Callable[[], TwinlockError | None]
+
+
+@dataclass(frozen=True, slots=True)
 class Parts:
     """Hold everything that commands and workers work with.
 
-    `vault` is for those who administer embedded vaults; `relay` brings what this process wrote to the broker of a
-    fleet, and an embedded home has none of its own.
+    `vault` is for those who administer embedded vaults; `carrying` is a command's in a fleet.
     """
 
     settings: Settings
@@ -44,7 +53,7 @@ class Parts:
     exporter: Exporter
     reencrypter: Reencrypter
     sweeper: Sweeper
-    relay: Relay | None = None
+    carrying: Carrying | None = None
 
     @property
     def workplace(self) -> Workplace:
@@ -52,7 +61,9 @@ class Parts:
         return Workplace(self.store, self.custodian, self.reencrypter, self.sweeper, self.settings.workers)
 
 
-def build(settings: Settings, clock: Clock, store: Store, custodian: Custodian, relay: Relay | None = None) -> Parts:
+def build(
+    settings: Settings, clock: Clock, store: Store, custodian: Custodian, carrying: Carrying | None = None
+) -> Parts:
     """Put the parts together on an open store."""
     settings.objects_folder.mkdir(mode=0o700, parents=True, exist_ok=True)  # the library would not say what is wrong
     objects = Objects(LocalStore(settings.objects_folder), store, settings.content)
@@ -72,5 +83,5 @@ def build(settings: Settings, clock: Clock, store: Store, custodian: Custodian, 
         exporter=Exporter(store, items),
         reencrypter=Reencrypter(store, objects, keyring, settings.content),
         sweeper=Sweeper(store, objects, settings.content),
-        relay=relay,
+        carrying=carrying,
     )

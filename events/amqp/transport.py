@@ -53,6 +53,7 @@ class AmqpTransport:
         self.outlet = Outlet(self.publishing, self.settings.outlet)
         self.source = source
         self.clock = clock
+        self.trouble: BrokerGone | None = None  # why the last publishing took not all that it was given
         self._takings: list[Taking] = []
         self._draining = False
 
@@ -72,6 +73,7 @@ class AmqpTransport:
             Parcel(*destination(message.type, message.body), wire.outgoing(message, self.login)) for message in own
         ]
         outcomes = await self.outlet.send_all(parcels)
+        self.trouble = next(filter(None, outcomes), None)
         return [message for message, trouble in zip(own, outcomes, strict=True) if trouble is None]
 
     async def send_all(self, parcels: Sequence[Parcel]) -> None:

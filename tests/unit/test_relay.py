@@ -209,3 +209,22 @@ async def test_run_goes_on_when_something_is_not_taken(store: Store, clock: Manu
         running.cancel()
 
     assert ["b", "a"] == [first.message.id, second.message.id]
+
+
+async def test_let_go(store: Store, picky: Picky, clock: ManualClock) -> None:
+    """What a relay that was cut had leased is another's as soon as it lets go, without waiting for the lease's end."""
+
+    def die() -> None:
+        raise Crash
+
+    await emit(store, "e1")
+    arm(CrashPoint.BEFORE_DISPATCH, die)
+    cut, next_one = Relay(store, picky, clock), Relay(store, picky, clock)
+    with pytest.raises(Crash):
+        await cut.pass_once()
+    disarm()
+    held = await next_one.pass_once()
+    await cut.let_go()
+
+    assert (0, 1) == (held, await next_one.pass_once())
+    assert ["e1"] == picky.published
