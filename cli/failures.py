@@ -18,7 +18,7 @@ from twinlock.errors import TwinlockError
 from twinlock.keys.errors import DecryptionError
 from twinlock.keys.ports import VaultFailure
 from twinlock.store.engine import UnsupportedDatabase
-from twinlock.store.postgres import of_postgresql
+from twinlock.store.postgres import DatabaseUnavailable, of_postgresql
 from twinlock.store.unit import StaleRead
 from twinlock.vaults.administration import BadKeyUri
 
@@ -64,7 +64,9 @@ def explain(error: BaseException, log_file: str) -> Failure:
     inner = _innermost(error)
     for kind, explained in _KNOWN:
         if isinstance(inner, kind):
-            if isinstance(inner, _LOGGED):
+            if isinstance(inner, _LOGGED) and not isinstance(
+                inner, DatabaseUnavailable
+            ):  # which says all that there is
                 record(inner)
             return explained(inner)
     record(inner)

@@ -14,6 +14,7 @@ from events.context import DeliveryFields
 MOST_BYTES = 5 * 1024 * 1024
 _FORMAT = "%(asctime)s %(levelname)s %(name)s%(delivery)s: %(message)s"
 _LIBRARIES = ("aiosqlite", "alembic", "asyncio", "sqlalchemy")
+_TOLD_HERE = "aiormq.connection"  # every lost connection is told in our words, once
 
 
 class _Formatter(logging.Formatter):
@@ -43,6 +44,7 @@ def configure(home: Path, to_terminal: bool) -> None:
     root.setLevel(logging.INFO)
     for name in _LIBRARIES:
         logging.getLogger(name).setLevel(logging.WARNING)
+    logging.getLogger(_TOLD_HERE).setLevel(logging.CRITICAL)
     _add(root, _file(home / LOG), logging.WARNING)
     if to_terminal:
         _add(root, logging.StreamHandler(sys.stderr), logging.INFO)

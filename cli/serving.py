@@ -4,7 +4,7 @@ import asyncio
 import signal
 import sys
 from collections.abc import Sequence
-from contextlib import AsyncExitStack, nullcontext
+from contextlib import AbstractAsyncContextManager, AsyncExitStack, nullcontext
 
 from cli import logs
 from cli.address import Address
@@ -14,7 +14,8 @@ from cli.wiring.embedded import embedded_fleet
 from cli.wiring.health import health_of_store
 from events.home_lock import HomeLock, WorkerRunLock
 from events.sole_worker import sole_worker
-from workers.health import Health
+from events.waiting import unless
+from workers.health import Health, unready
 from workers.roster import ROSTER
 from workers.runtime import Fleet
 
@@ -23,13 +24,23 @@ _TOGETHER = "an embedded home runs all its workers in one process"
 
 
 async def run_fleet(settings: Settings, names: tuple[str, ...], at: Address | None) -> None:
-    """Run these workers of a fleet, each with its own login."""
-    async with AsyncExitStack() as stack:
+    """Run these workers of a fleet, each with its own login, as soon as what they need is within reach."""
+    from cli.starting import check_secrets, until_reached  # the broker's library, for a fleet alone
+
+    own = {name: settings.of_worker(name) for name in names}
+    for name in names:
+        check_secrets(own[name], name)
+    health = Health({name: unready("it is starting") for name in names})
+    logs.configure(settings.home, to_terminal=True)
+    stop = _until_told(health)
+    async with _answering(health, at), AsyncExitStack() as stack:
+        for name in names:
+            await unless(stop, until_reached(own[name], name, health))
+        if stop.is_set():
+            return
         staffs = {name: await stack.enter_async_context(open_staff(settings, name)) for name in names}
-        checks = {f"{name}: {what}": check for name in names for what, check in staffs[name].checks.items()}
-        health = Health(checks)
-        logs.configure(settings.home, to_terminal=True)
-        await _serve([staff.fleet for staff in staffs.values()], health, names, at, _until_told(health))
+        health.checks = {f"{name}: {what}": check for name in names for what, check in staffs[name].checks.items()}
+        await _serve([staff.fleet for staff in staffs.values()], names, stop)
 
 
 async def run_embedded(settings: Settings, names: tuple[str, ...], at: Address | None) -> None:
@@ -43,8 +54,8 @@ async def run_embedded(settings: Settings, names: tuple[str, ...], at: Address |
             stop = _until_told(health)
             with HomeLock(settings.home) as lock:
                 if await _acquired(parts, lock, stop):
-                    async with sole_worker(parts.store):
-                        await _serve([embedded_fleet(parts)], health, WORKERS, at, stop)
+                    async with sole_worker(parts.store), _answering(health, at):
+                        await _serve([embedded_fleet(parts)], WORKERS, stop)
 
 
 def _until_told(health: Health) -> asyncio.Event:
@@ -60,15 +71,16 @@ def _until_told(health: Health) -> asyncio.Event:
     return stop
 
 
-async def _serve(
-    fleets: Sequence[Fleet], health: Health, names: tuple[str, ...], at: Address | None, stop: asyncio.Event
-) -> None:
-    async with health.served(*at) if at else nullcontext():
-        sys.stderr.write(f"running {', '.join(names)}\n")
-        sys.stderr.flush()
-        async with asyncio.TaskGroup() as group:
-            for fleet in fleets:
-                group.create_task(fleet.run(stop))
+def _answering(health: Health, at: Address | None) -> AbstractAsyncContextManager[None]:
+    return health.served(*at) if at else nullcontext()
+
+
+async def _serve(fleets: Sequence[Fleet], names: tuple[str, ...], stop: asyncio.Event) -> None:
+    sys.stderr.write(f"running {', '.join(names)}\n")
+    sys.stderr.flush()
+    async with asyncio.TaskGroup() as group:
+        for fleet in fleets:
+            group.create_task(fleet.run(stop))
 
 
 async def _acquired(parts: Parts, lock: HomeLock, stop: asyncio.Event) -> bool:

@@ -157,18 +157,19 @@ class Settings(BaseSettings):
     def of_worker(self, name: str) -> "Settings":
         """Return the settings of one worker of a fleet: its secrets may lie in a folder of its name below the others.
 
-        Raise `SettingsFault` where the broker's login is another's: what it published would not be believed.
+        Raise `SettingsFault` where the broker's login is another's.
         """
         folder, own = self.secrets_folder / name, self
         if (folder / "broker").is_file():
             own = self.model_copy(update={"secrets": folder, "broker": (folder / "broker").read_text().strip()})
-        login = unquote(urlsplit(own.broker).username or "")
-        if login != name:
-            raise SettingsFault(
-                f"bad settings: broker: the login {login} is not that of {name}",
-                hint="each worker has a login of its own name; make them with: twinlock broker definitions",
-            )
+        own.check_login(name, "each worker has a login of its own name; make them with: twinlock broker definitions")
         return own
+
+    def check_login(self, name: str, hint: str) -> None:
+        """Raise `SettingsFault` where the broker's login is another's: what it published would not be believed."""
+        login = unquote(urlsplit(self.broker).username or "")
+        if login != name:
+            raise SettingsFault(f"bad settings: broker: the login {login} is not that of {name}", hint=hint)
 
     @property
     def is_fleet(self) -> bool:

@@ -33,6 +33,16 @@ async def _ring(event: asyncio.Event, clock: Clock, until: float) -> None:
     event.set()
 
 
+async def unless(stop: asyncio.Event, work: Coroutine[Any, Any, T]) -> T | None:
+    """Return what the work returns, or none as soon as `stop` is set; no task outlives the call."""
+    async with asyncio.TaskGroup() as group:
+        task, stopped = group.create_task(work), group.create_task(stop.wait())
+        await asyncio.wait({task, stopped}, return_when=asyncio.FIRST_COMPLETED)
+        stopped.cancel()
+        task.cancel()
+    return None if task.cancelled() else task.result()
+
+
 class StrayCancellation(Exception):
     """Say that something below was cancelled though nobody cancelled the task: a connection died under it."""
 

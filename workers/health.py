@@ -24,12 +24,12 @@ class Health:
     """Answer for one process; `stopping` takes it out of service before it stops."""
 
     def __init__(self, checks: Mapping[str, Check]) -> None:
-        self._checks = checks
+        self.checks = checks
         self.stopping = False
 
     async def wrong(self) -> dict[str, str]:
         """Return every check with what is wrong, or with nothing."""
-        found = {name: await _judge(name, check) for name, check in self._checks.items()}
+        found = {name: await _judge(name, check) for name, check in self.checks.items()}
         return {**found, "service": "it is stopping"} if self.stopping else found
 
     @asynccontextmanager
@@ -54,6 +54,15 @@ class Health:
         ready = not any(wrong.values())
         checks = {name: said or "ok" for name, said in wrong.items()}
         return web.json_response({"ready": ready, "checks": checks}, status=200 if ready else 503)
+
+
+def unready(what: str) -> Check:
+    """Return a check of what is not there yet."""
+
+    async def check() -> str:
+        return what
+
+    return check
 
 
 async def _listen(runner: web.AppRunner, host: str, port: int) -> None:

@@ -53,6 +53,7 @@ async def open_parts(settings: Settings) -> AsyncIterator[Parts]:
     else:
         from cli.wiring import fleet  # a home needs no broker, and not the time that its library takes to load
 
+        settings.check_login(OPERATOR, "set TWINLOCK_SECRETS to the folder of that login")
         async with open_current(settings, clock, OPERATOR) as store, fleet.operator(settings, clock, store) as parts:
             yield parts
 

@@ -14,13 +14,14 @@ from aio_pika.abc import AbstractIncomingMessage
 from sqlalchemy import Row, delete, select
 
 from events.amqp import names, wire
-from events.amqp.consuming import Session, unless
+from events.amqp.consuming import Session
 from events.amqp.publishing import Parcel
 from events.amqp.transport import AmqpTransport
 from events.amqp.trouble import BrokerGone
 from events.dead_letters import bury, named
 from events.inbox import Entry, admit
 from events.transport import Message
+from events.waiting import unless
 from schemas.event import MessageRefused
 from twinlock.store.tables.bus import deliveries
 from twinlock.store.unit import Cause, Store

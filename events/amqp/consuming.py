@@ -6,9 +6,9 @@ their channel: what is unsettled then comes again, and the inbox absorbs it.
 
 import asyncio
 import logging
-from collections.abc import Awaitable, Callable, Coroutine
+from collections.abc import Awaitable, Callable
 from dataclasses import dataclass
-from typing import Any, TypeVar
+from typing import TypeVar
 
 from aio_pika.abc import AbstractChannel, AbstractIncomingMessage, AbstractQueue
 
@@ -16,7 +16,7 @@ from events.amqp.acknowledging import Acknowledging
 from events.amqp.connection import Link, Pauses
 from events.amqp.publishing import missing
 from events.amqp.trouble import BrokerGone, BrokerRefused, bounded
-from events.waiting import randomly
+from events.waiting import randomly, unless
 
 log = logging.getLogger(__name__)
 
@@ -249,13 +249,3 @@ def crashes(delivery: AbstractIncomingMessage) -> int:
     """Return how often the broker saw this delivery end without settlement; a first delivery's header is a guest's."""
     count = delivery.headers.get("x-delivery-count")
     return count if delivery.redelivered and isinstance(count, int) else 0
-
-
-async def unless(stop: asyncio.Event, work: Coroutine[Any, Any, T]) -> T | None:
-    """Return what the work returns, or none as soon as `stop` is set; no task outlives the call."""
-    async with asyncio.TaskGroup() as group:
-        task, stopped = group.create_task(work), group.create_task(stop.wait())
-        await asyncio.wait({task, stopped}, return_when=asyncio.FIRST_COMPLETED)
-        stopped.cancel()
-        task.cancel()
-    return None if task.cancelled() else task.result()

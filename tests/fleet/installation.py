@@ -133,9 +133,13 @@ class Fleet:
             "PATH": os.environ.get("PATH", "/usr/bin:/bin"),
             "TWINLOCK_HOME": str(self.home),
             "TWINLOCK_DATABASE": self._url,
-            "TWINLOCK_SECRETS": str(self._folder / "secrets" / login),
+            "TWINLOCK_SECRETS": str(self.secrets(login)),
             **more,
         }
+
+    def secrets(self, login: str) -> Path:
+        """Return the folder with the secrets of a login."""
+        return self._folder / "secrets" / login
 
     # replicas
 

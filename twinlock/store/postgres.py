@@ -33,6 +33,10 @@ class DatabaseUnavailable(TwinlockError, SQLAlchemyError):
     """Say that PostgreSQL can't be used now; the message never shows the password."""
 
 
+class DatabaseNotReached(DatabaseUnavailable):
+    """Say that nobody answers, or not yet: it may pass by itself."""
+
+
 def open_postgresql(url: URL) -> AsyncEngine:
     """Open an engine; nothing is connected yet. TLS and the statement cache go by the URL, as asyncpg takes them."""
 
@@ -85,7 +89,7 @@ def of_postgresql(error: SQLAlchemyError) -> DatabaseUnavailable | None:
         return None
     state: str | None = getattr(error.orig, "sqlstate", None)
     if state is None or error.connection_invalidated or state.startswith(_LOST):
-        return DatabaseUnavailable("the connection to the database was lost", hint="run it again when PostgreSQL is up")
+        return DatabaseNotReached("the connection to the database was lost", hint="run it again when PostgreSQL is up")
     if state == "42501":
         return DatabaseUnavailable("the database's user may not do that", hint="give it the rights of the owner")
     return DatabaseUnavailable(f"the database refused a statement (SQLSTATE {state})", hint="the log has more")
@@ -96,7 +100,9 @@ def _explained(error: Exception, url: URL) -> DatabaseUnavailable:
     detail, hint = next((said for known, said in _KNOWN if isinstance(error, known)), _UNKNOWN)
     place = f"{url.host or 'localhost'}:{url.port or 5432}"
     shown = {"place": f"PostgreSQL at {place}", "database": url.database, "kind": kind}
-    return DatabaseUnavailable(detail.format(**shown), hint=hint.format(**shown))
+    passes = isinstance(error, _PASSING) and not isinstance(error, ssl.SSLError)
+    refused = DatabaseNotReached if passes else DatabaseUnavailable
+    return refused(detail.format(**shown), hint=hint.format(**shown))
 
 
 _BUSY = "see to its load; whatever the statement changed is undone"
@@ -104,6 +110,7 @@ _CHECK = "check the user and the password in the setting database"
 _OPTIONS = "TLS is ?ssl=require or ?ssl=verify-full at the end of the setting database"
 _UP = "see that it runs, and check host and port in the setting database"
 _UNKNOWN = ("{place} refuses the connection ({kind})", _CHECK)
+_PASSING = (asyncpg.TooManyConnectionsError, asyncpg.CannotConnectNowError, OSError)  # a TimeoutError is an OSError
 # The first that fits explains: a class stands before its bases.
 _KNOWN: tuple[tuple[Any, tuple[str, str]], ...] = (
     (asyncpg.InvalidAuthorizationSpecificationError, ("{place} refuses the user or the password", _CHECK)),
