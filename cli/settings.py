@@ -44,12 +44,13 @@ def _broker(value: str) -> str:
         return value
     if not value.startswith(("amqp://", "amqps://")):
         raise ValueError(f"is not a broker, use {EMBEDDED} or amqp://USER:PASSWORD@HOST/VHOST")
-    if fault := _broker_fault(value):
+    if fault := broker_fault(value):
         raise ValueError(fault)
     return value
 
 
-def _broker_fault(url: str) -> str:
+def broker_fault(url: str) -> str:
+    """Say what is wrong with the URL of a broker, or nothing."""
     try:
         parts = urlsplit(url)
         port_is_wrong = parts.port == 0

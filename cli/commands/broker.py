@@ -8,7 +8,7 @@ import typer
 
 from cli.command import homeless
 from cli.failures import UsageFault
-from cli.logins import DEFINITIONS, write_logins
+from cli.logins import DEFINITIONS, Place, write_logins
 from cli.output import Result
 from cli.settings import EMBEDDED, Settings
 from workers.roster import ROSTER
@@ -29,9 +29,10 @@ def make_definitions(
     folder: Annotated[Path, typer.Argument(metavar="FOLDER", help="Where the secrets go.")],
     host: Annotated[str, typer.Option("--host", metavar="HOST[:PORT]", help="Where the broker will be.")],
     vhost: Annotated[str, typer.Option("--vhost", metavar="V", help="The virtual host.")] = "/",
+    tls: Annotated[bool, typer.Option("--tls", help="The broker is reached by amqps://.")] = False,
 ) -> Result:
     """Make a login for every worker, the operator and an administrator, and the file that RabbitMQ loads them from."""
-    made = write_logins(folder, tuple(ROSTER), host, vhost)
+    made = write_logins(folder, tuple(ROSTER), Place("amqps" if tls else "amqp", host, vhost))
     document = {"folder": str(folder), "definitions": str(folder / DEFINITIONS), "made": made}
     said = f"made {len(made)} logins" if made else "every login was there already"
     return Result(document, [f"{said}; RabbitMQ loads them from {folder / DEFINITIONS}"])

@@ -49,12 +49,19 @@ def of_administrator() -> Access:
     return Access(ADMINISTRATOR, ours, ours, ours)
 
 
-def definitions(passwords: Mapping[str, str], workers: Iterable[str], vhost: str = "/") -> dict[str, Any]:
-    """Return what RabbitMQ loads at its start (`load_definitions`): the logins, with hashes of their passwords."""
+def definitions(
+    passwords: Mapping[str, str], workers: Iterable[str], vhost: str = "/", there: Mapping[str, Any] | None = None
+) -> dict[str, Any]:
+    """Return what RabbitMQ loads at its start (`load_definitions`): the logins, with hashes of their passwords.
+
+    What is `there` already and not ours stays, and so does the hash of a password that is still the same.
+    """
     access = [of_administrator(), of_operator(), *map(of_worker, workers)]
-    return {
+    found = dict(there or {})
+    salts = {each.get("name"): _salt(each) for each in found.get("users", ())}
+    ours: dict[str, list[dict[str, Any]]] = {
         "vhosts": [{"name": vhost}],
-        "users": [_user(each.login, passwords[each.login]) for each in access],
+        "users": [_user(each.login, passwords[each.login], salts.get(each.login)) for each in access],
         "permissions": [
             {
                 "user": each.login,
@@ -66,6 +73,16 @@ def definitions(passwords: Mapping[str, str], workers: Iterable[str], vhost: str
             for each in access
         ],
     }
+    return {**found, **{section: _joined(found.get(section, ()), own) for section, own in ours.items()}}
+
+
+def _joined(found: Iterable[Mapping[str, Any]], own: list[dict[str, Any]]) -> list[Mapping[str, Any]]:
+    named = [_name(each) for each in own]
+    return [*own, *(each for each in found if _name(each) not in named)]
+
+
+def _name(entry: Mapping[str, Any]) -> tuple[Any, ...]:
+    return tuple(entry.get(part) for part in ("name", "user", "vhost"))
 
 
 def _access(login: str, writes: Iterable[str], reads: Iterable[str]) -> Access:
@@ -81,9 +98,16 @@ def _exactly(name: str) -> str:
     return name.replace(".", "\\.")
 
 
-def _user(login: str, password: str) -> dict[str, Any]:
+def _salt(user: Mapping[str, Any]) -> bytes | None:
+    try:
+        return base64.b64decode(user["password_hash"])[:_SALT_BYTES]
+    except (KeyError, TypeError, ValueError):
+        return None
+
+
+def _user(login: str, password: str, salt: bytes | None) -> dict[str, Any]:
     # RabbitMQ's own format: base64(salt || SHA-256(salt || password))
-    salt = os.urandom(_SALT_BYTES)
+    salt = salt or os.urandom(_SALT_BYTES)
     digest = hashlib.sha256(salt + password.encode()).digest()
     return {
         "name": login,
