@@ -9,7 +9,7 @@ from cli.settings import Settings
 from events.amqp import names
 from events.amqp.connection import Link
 from events.amqp.publishing import missing
-from events.amqp.trouble import BrokerGone, BrokerRefused, bounded
+from events.amqp.trouble import BrokerGone, BrokerRefused, bounded, silent
 from twinlock.custody.remote.ports import Lane
 from twinlock.errors import TwinlockError
 from workers.roster import ROSTER
@@ -53,7 +53,7 @@ async def consumers_of(settings: Settings, worker: str, seconds: float) -> int:
         async with asyncio.timeout(seconds):
             return (await look(settings, worker)).consumers
     except TimeoutError:
-        raise TimedOut("the broker did not answer in time", hint="give it more with --timeout") from None
+        raise TimedOut(silent(settings.broker).detail, hint="give it more with --timeout") from None
 
 
 async def glance(settings: Settings, seconds: float = _GLANCE_SECONDS) -> Glance:
@@ -68,7 +68,7 @@ async def glance(settings: Settings, seconds: float = _GLANCE_SECONDS) -> Glance
     except BrokerGone as gone:
         return Glance(found, gone)
     except TimeoutError:
-        return Glance(found, BrokerGone("the broker did not answer in time", hint="see that it runs"))
+        return Glance(found, silent(settings.broker))
     finally:
         await link.close()
     return Glance(found)

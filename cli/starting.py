@@ -16,7 +16,7 @@ from cli.presence import look
 from cli.settings import Settings
 from cli.wiring import open_current
 from events.amqp.connection import Pauses
-from events.amqp.trouble import BrokerGone, BrokerRefused, LoginRefused
+from events.amqp.trouble import BrokerGone, BrokerRefused, LoginRefused, silent
 from events.waiting import randomly
 from schemas.names import CUSTODIAN
 from twinlock.custody import enrolment
@@ -89,4 +89,4 @@ async def _of_broker(settings: Settings, worker: str) -> None:
         async with asyncio.timeout(_LOOK_SECONDS):
             await look(settings, worker)
     except TimeoutError:
-        raise BrokerGone("the broker did not answer in time", hint="see to its load and to the network") from None
+        raise silent(settings.broker) from None

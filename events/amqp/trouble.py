@@ -111,6 +111,11 @@ def unreached(error: Exception, url: URL) -> BrokerGone:
     return NotReached(detail.format(place=place, kind=type(cause).__name__), hint=hint)
 
 
+def silent(url: URL | str) -> NotReached:
+    """Say that a broker is there and does not answer."""
+    return NotReached(f"{place_of(URL(url))} does not answer in time", hint=_UP)
+
+
 def place_of(url: URL) -> str:
     """Name a broker for people."""
     return f"RabbitMQ at {url.host}:{url.port or (5671 if url.scheme == 'amqps' else 5672)}"

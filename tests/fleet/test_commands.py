@@ -111,6 +111,30 @@ def test_broker_down(fleet: Fleet, boxes: dict[str, Counter[bytes]], tmp_path: P
     assert 0 == fleet.stop(early)
 
 
+def test_broker_stalled(fleet: Fleet, boxes: dict[str, Counter[bytes]]) -> None:
+    """A broker that takes connections and answers nothing holds no command beyond its time, and no event at all."""
+    (one, other) = boxes
+    fleet.node.pause()
+    try:
+        late = fleet.run("mailbox", "move", one, "--timeout", "1")
+        check = fleet.run("worker", "check", DEP_ASSIGNER, "--timeout", "1")
+        held = fleet.value("SELECT count(*) FROM outbox WHERE publisher = 'operator' AND lease_owner IS NOT NULL")
+    finally:
+        fleet.node.resume()
+    silent = f"RabbitMQ at 127.0.0.1:{fleet.node.port} does not answer in time"
+
+    assert [3, 3] == [late.code, check.code]
+    assert f"twinlock: not done after 1 s: 1 event open; {silent}" == lines(late)[0]
+    assert f"twinlock: {silent}" == lines(check)[0]
+    assert 0 == held
+
+    fleet.all_ready()
+    fleet.ask("mailbox", "move", other)
+
+    fleet.assert_sound(boxes)
+    assert {2} == {fleet.generations()[address] for address in boxes}
+
+
 def test_no_secret_is_told(fleet: Fleet) -> None:
     """What a command shows of its broker has no password in it."""
     url = (fleet.secrets("operator") / "broker").read_text()
