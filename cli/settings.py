@@ -8,6 +8,7 @@ All faults are reported together, each with the setting's name and never with it
 
 import json
 import os
+import re
 import tomllib
 from dataclasses import fields, is_dataclass
 from math import isfinite
@@ -62,8 +63,11 @@ def broker_fault(url: str) -> str:
         return "has no user: the broker has to know who publishes"
     if "/" in parts.path[1:] or parts.fragment:
         return "has more than one name behind the host: write a / in the virtual host as %2F"
-    if "no_verify_ssl" in parse_qs(parts.query, keep_blank_values=True):
+    query = parse_qs(parts.query, keep_blank_values=True)
+    if "no_verify_ssl" in query:
         return "may not turn the check of the certificate off: name the authority with ?cafile=FILE"
+    if not all(re.fullmatch("[1-9][0-9]{0,2}", seconds) for seconds in query.get("heartbeat", ())):
+        return "has a heartbeat that is not 1 to 999 seconds: without one a half-open connection is never found"
     return ""
 
 

@@ -24,7 +24,7 @@ _CLOSING_SECONDS = 3.0
 class LinkSettings:
     """Hold the times of a connection, in seconds."""
 
-    heartbeat: int = 10  # a half-open connection is found after three of them
+    heartbeat: int = 10  # a half-open connection is found after three of them; the URL's own number wins
     connect: float = 10.0
     call: float = 10.0
     first_pause: float = 0.2
@@ -53,10 +53,11 @@ class Link:
 
     def __init__(self, url: str, name: str, settings: LinkSettings | None = None, *, jitter: Jitter = randomly) -> None:
         self.settings = settings or LinkSettings()
-        self.login = URL(url).user or "guest"
+        given = URL(url)
+        self.login = given.user or "guest"
         self.gone = asyncio.Event()
         self.gone.set()
-        self._url = URL(url).update_query(name=name, heartbeat=str(self.settings.heartbeat))
+        self._url = given.update_query({"heartbeat": str(self.settings.heartbeat), **given.query, "name": name})
         self._name = name
         self._pauses = Pauses(self.settings.first_pause, self.settings.longest_pause, jitter)
         self._opening = asyncio.Lock()

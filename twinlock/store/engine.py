@@ -28,8 +28,15 @@ def open_engine(url: str) -> AsyncEngine:
     if parsed.drivername == "sqlite+aiosqlite":
         return _sqlite(parsed)
     if parsed.drivername == "postgresql+asyncpg":
-        return open_postgresql(parsed)
+        return _postgresql(parsed)
     raise UnsupportedDatabase(f"a database of the kind {parsed.drivername!r} is not supported", hint=_SUPPORTED)
+
+
+def _postgresql(url: URL) -> AsyncEngine:
+    try:
+        return open_postgresql(url)
+    except ValueError as fault:
+        raise UnsupportedDatabase(str(fault), hint="change the end of the database's URL") from None
 
 
 def _parse(url: str) -> URL:

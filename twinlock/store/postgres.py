@@ -1,6 +1,8 @@
 """PostgreSQL connections that say what is wrong, in words for people and without the password."""
 
+import re
 import ssl
+from collections.abc import Callable
 from typing import Any
 
 import asyncpg
@@ -14,16 +16,13 @@ from sqlalchemy.pool import ConnectionPoolEntry, PoolProxiedConnection
 from twinlock.errors import TwinlockError
 
 CONNECT_SECONDS = 10.0
-STATEMENT_SECONDS = 60.0  # longer than any lock is held: whoever waits so long waits for what is dead
+# Longer than any lock is held: whoever waits so long waits for what is dead. The URL's own number wins.
+STATEMENT_SECONDS = 60.0
+_OPTION = "command_timeout"
 # A fleet of a dozen processes stays below the hundred connections that PostgreSQL has by default.
 POOL, OVERFLOW = 4, 4
 READING = {"isolation_level": "REPEATABLE READ", "postgresql_readonly": True}
 GLANCING = {"isolation_level": "AUTOCOMMIT"}
-_SERVER = {
-    "application_name": "twinlock",
-    # A process that froze, or whose network went, must not keep its locks.
-    "idle_in_transaction_session_timeout": f"{int(STATEMENT_SECONDS)}s",
-}
 _CONFLICTS = ("40001", "40P01")  # a serialization failure, a deadlock
 _STALE_PLAN = "InvalidCachedStatementError"  # somebody migrated; the driver has forgotten the plan by now
 _LOST = ("08", "57P")  # classes of a lost connection, and of a server that goes or comes
@@ -38,7 +37,10 @@ class DatabaseNotReached(DatabaseUnavailable):
 
 
 def open_postgresql(url: URL) -> AsyncEngine:
-    """Open an engine; nothing is connected yet. TLS and the statement cache go by the URL, as asyncpg takes them."""
+    """Open an engine; nothing is connected yet. TLS and the statement cache go by the URL, as asyncpg takes them.
+
+    Raise a `ValueError` for an option that can't be.
+    """
 
     async def connect(**options: Any) -> Any:
         try:
@@ -46,22 +48,28 @@ def open_postgresql(url: URL) -> AsyncEngine:
         except (OSError, asyncpg.PostgresError, asyncpg.InterfaceError, TypeError, ValueError) as error:
             raise _explained(error, url) from None
 
+    seconds = _statement_seconds(url)
+    server = {
+        "application_name": "twinlock",
+        # A process that froze, or whose network went, must not keep its locks.
+        "idle_in_transaction_session_timeout": f"{seconds * 1000:.0f}ms",
+    }
     engine = create_async_engine(
         url,
         connect_args={
             "async_creator_fn": connect,
             "timeout": CONNECT_SECONDS,
-            "command_timeout": STATEMENT_SECONDS,
-            "server_settings": _SERVER,
+            "command_timeout": seconds,
+            "server_settings": server,
         },
         isolation_level="READ COMMITTED",
         pool_size=POOL,
         max_overflow=OVERFLOW,
-        pool_timeout=STATEMENT_SECONDS,
+        pool_timeout=seconds,
         hide_parameters=True,
     )
     event.listen(engine.sync_engine, "checkout", _refuse_closed)
-    event.listen(engine.sync_engine, "handle_error", _name_timeout)
+    event.listen(engine.sync_engine, "handle_error", _namer(seconds))
     return engine
 
 
@@ -72,10 +80,20 @@ def _refuse_closed(connection: DBAPIConnection, _record: ConnectionPoolEntry, _p
         raise DisconnectionError
 
 
-def _name_timeout(context: ExceptionContext) -> None:
-    # A bare TimeoutError would pass for the caller's own.
-    if isinstance(context.original_exception, TimeoutError):
-        raise DatabaseUnavailable(f"PostgreSQL took over {STATEMENT_SECONDS:.0f} s for a statement", hint=_BUSY)
+def _statement_seconds(url: URL) -> float:
+    given = str(url.query.get(_OPTION, STATEMENT_SECONDS))
+    if not re.fullmatch(r"[1-9][0-9]{0,2}(\.[0-9]+)?", given):
+        raise ValueError(f"{_OPTION} has to be 1 to 999 seconds")
+    return float(given)
+
+
+def _namer(seconds: float) -> Callable[[ExceptionContext], None]:
+    def name_timeout(context: ExceptionContext) -> None:
+        # A bare TimeoutError would pass for the caller's own.
+        if isinstance(context.original_exception, TimeoutError):
+            raise DatabaseUnavailable(f"PostgreSQL took over {seconds:.0f} s for a statement", hint=_BUSY)
+
+    return name_timeout
 
 
 def lost_a_conflict(error: DBAPIError) -> bool:
