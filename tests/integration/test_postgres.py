@@ -9,6 +9,7 @@ import pytest
 from sqlalchemy import func, insert, select, text, update
 
 from tests.servers.postgres import Postgres
+from tests.servers.proxy import proxied
 from twinlock.clock import ManualClock, SystemClock
 from twinlock.store.clock import DatabaseClock, TimeUnknown
 from twinlock.store.engine import open_engine
@@ -182,6 +183,30 @@ async def test_closed_connection(shared: Store, postgres: Postgres, postgres_url
 
     async with shared.read() as reader:
         assert [] == await reader.rows(select(turns))
+
+
+async def test_lost_connections(postgres: Postgres, postgres_url: str) -> None:
+    """Of connections that a network has forgotten one is waited for, and none of the others is trusted after it."""
+    async with proxied(postgres.port) as proxy:
+        url = postgres_url.replace(f":{postgres.port}/", f":{proxy.port}/")
+        store = Store(open_engine(f"{url}?command_timeout=2"), SystemClock(), "urn:x")
+        await _look(store, POOL)
+        proxy.strand()
+        with pytest.raises(DatabaseUnavailable, match="took over 2 s"):
+            async with store.read() as reader:
+                await reader.rows(select(turns))
+        await _look(store, POOL)
+        await store.close()
+
+
+async def _look(store: Store, count: int) -> None:
+    async def look() -> None:
+        async with store.read() as reader:
+            await reader.rows(select(turns))
+
+    async with asyncio.TaskGroup() as group:
+        for _ in range(count):
+            group.create_task(look())
 
 
 async def test_more_units_than_connections(shared: Store) -> None:

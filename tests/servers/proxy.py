@@ -1,11 +1,21 @@
-"""A TCP proxy that misbehaves: it cuts, delays, half-opens, and breaks off after so many bytes."""
+"""A TCP proxy that misbehaves: it cuts, delays, half-opens, strands, and breaks off after so many bytes."""
 
 import asyncio
 from asyncio import StreamReader, StreamWriter
 from collections.abc import AsyncIterator
 from contextlib import asynccontextmanager
+from dataclasses import dataclass
 
 _CHUNK = 65536
+
+
+@dataclass(eq=False)
+class _Passage:
+    """Hold one connection: its two sides, how many of them are still there, and whether it is lost on the way."""
+
+    writers: tuple[StreamWriter, StreamWriter]
+    ends: int = 2
+    lost: bool = False
 
 
 class Proxy:
@@ -21,52 +31,80 @@ class Proxy:
         self._target = port
         self._flows = asyncio.Event()
         self._flows.set()
-        self._open: set[StreamWriter] = set()
+        self._passages: set[_Passage] = set()
+
+    @property
+    def stranded(self) -> int:
+        """Return how many ends of lost connections have not found out yet."""
+        return sum(passage.ends for passage in list(self._passages) if passage.lost)
 
     def cut(self) -> None:
         """Reset every connection."""
-        for writer in list(self._open):
-            writer.transport.abort()
+        for passage in list(self._passages):
+            for writer in passage.writers:
+                writer.transport.abort()
+
+    def shut(self) -> None:
+        """Reset every connection, and every new one."""
+        self.refuses = True
+        self.cut()
 
     def half_open(self) -> None:
         """Swallow everything from now on: connections stay open, and nothing passes."""
         self._flows.clear()
 
+    def strand(self) -> None:
+        """Lose the connections that there are, as a router does that forgets them: neither end is ever told."""
+        for passage in self._passages:
+            passage.lost = True
+
     def heal(self) -> None:
-        """Let everything pass again."""
+        """Let everything pass again, but for what is lost."""
         self.delay, self.refuses, self.budget = 0.0, False, None
         self._flows.set()
 
+    async def end(self) -> None:
+        """Reset every connection, and wait until none is left."""
+        self.heal()
+        while self._passages:
+            self.cut()
+            await asyncio.sleep(0.01)
+
     async def serve(self, reader: StreamReader, writer: StreamWriter) -> None:
-        """Carry one connection until one of its ends is gone."""
+        """Carry one connection until one of its ends is gone, or both of a lost one."""
         self.accepted += 1
         if self.refuses:
             return writer.transport.abort()
         upstream, server = await asyncio.open_connection("127.0.0.1", self._target)
-        self._open |= {writer, server}
+        passage = _Passage((writer, server))
+        self._passages.add(passage)
         try:
             async with asyncio.TaskGroup() as group:
-                group.create_task(self._pump(reader, server))
-                group.create_task(self._pump(upstream, writer))
+                group.create_task(self._pump(passage, reader, server))
+                group.create_task(self._pump(passage, upstream, writer))
         except* ConnectionError:
             pass
         finally:
-            self._open -= {writer, server}
+            self._passages.remove(passage)
             writer.transport.abort()
             server.transport.abort()
 
-    async def _pump(self, reader: StreamReader, writer: StreamWriter) -> None:
+    async def _pump(self, passage: _Passage, reader: StreamReader, writer: StreamWriter) -> None:
         passed = bytearray()
         self.recorded.append(passed)
-        while data := await reader.read(_CHUNK):
+        while data := await _read(reader):
             passed += data
             await self._flows.wait()
             await asyncio.sleep(self.delay)
+            if passage.lost:
+                continue
             writer.write(data[: self._allowed(len(data))])
             await writer.drain()
             if self.budget == 0:
                 self.cut()
-        raise ConnectionResetError
+        passage.ends -= 1
+        if not passage.lost:
+            raise ConnectionResetError
 
     def _allowed(self, count: int) -> int:
         if self.budget is None:
@@ -74,6 +112,13 @@ class Proxy:
         allowed = min(count, self.budget)
         self.budget -= allowed
         return allowed
+
+
+async def _read(reader: StreamReader) -> bytes:
+    try:
+        return await reader.read(_CHUNK)
+    except ConnectionError:
+        return b""
 
 
 @asynccontextmanager
@@ -86,6 +131,5 @@ async def proxied(port: int) -> AsyncIterator[Proxy]:
         yield proxy
     finally:
         server.close()
-        proxy.heal()
-        proxy.cut()
+        await proxy.end()
         await server.wait_closed()

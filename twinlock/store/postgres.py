@@ -91,6 +91,8 @@ def _namer(seconds: float) -> Callable[[ExceptionContext], None]:
     def name_timeout(context: ExceptionContext) -> None:
         # A bare TimeoutError would pass for the caller's own.
         if isinstance(context.original_exception, TimeoutError):
+            # The way to the server may be lost without a word, and then it is for the rest of the pool as well.
+            context.invalidate_pool_on_disconnect = True
             raise DatabaseUnavailable(f"PostgreSQL took over {seconds:.0f} s for a statement", hint=_BUSY)
 
     return name_timeout
