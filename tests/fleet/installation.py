@@ -31,6 +31,7 @@ Result = TypeVar("Result")
 
 WORKERS = tuple(ROSTER)
 PATIENCE = 40.0  # seconds after which something that was waited for counts as stuck
+QUICK = 2  # seconds instead of the heartbeat's 10 and a statement's 60: what is half-open is found while a test waits
 _POLL = 0.05
 # Small steps: a few mails are many transactions.
 _SETTINGS = """
@@ -73,6 +74,14 @@ class Ran:
         return json.loads(self.out)
 
 
+@dataclass(frozen=True)
+class Detours:
+    """Hold the ports of proxies before broker and database."""
+
+    broker: int
+    database: int
+
+
 class Fleet:
     """Hold an installation on servers of one's own, without replicas at first."""
 
@@ -86,6 +95,7 @@ class Fleet:
         self._url = cluster.create(database)
         self.vhost = node.vhost()
         self._numbers = count(1)
+        self.detours: Detours | None = None
         self._logins()
         self._initialise()
 
@@ -146,9 +156,19 @@ class Fleet:
     def start(self, worker: str, program: Sequence[str] = (PROGRAM,), **env: str) -> Replica:
         """Start one replica; it is not waited for."""
         log = self._folder / f"{worker}.{next(self._numbers)}.log"
-        replica = Replica(worker, log, self.environment(worker, **env), program)
+        replica = Replica(worker, log, self.environment(worker, **self._detour(worker), **env), program)
         self.replicas.append(replica)
         return replica
+
+    def _detour(self, worker: str) -> dict[str, str]:
+        if self.detours is None:
+            return {}
+        broker = (self._folder / "secrets" / worker / "broker").read_text()
+        return {
+            "TWINLOCK_BROKER": f"{_by_way_of(broker, self.node.port, self.detours.broker)}?heartbeat={QUICK}",
+            "TWINLOCK_DATABASE": f"{_by_way_of(self._url, self.cluster.port, self.detours.database)}"
+            f"?command_timeout={QUICK}",
+        }
 
     def of(self, worker: str) -> list[Replica]:
         """Return the running replicas of a worker."""
@@ -173,6 +193,11 @@ class Fleet:
         for replica in self.of(worker):
             replica.kill()
             self.ended(replica)
+
+    def dismiss(self) -> None:
+        """Kill every replica."""
+        for worker in WORKERS:
+            self.leave(worker)
 
     def crash(self, worker: str, point: str, number: int) -> None:
         """Have a lone replica of a worker kill itself at a crash point; it finds there what was asked before."""
@@ -279,6 +304,10 @@ class Fleet:
         self.ask("broker", "declare", TWINLOCK_SECRETS=administrator)
         for name in ("operator", *WORKERS):
             self.ask("worker", "enroll", name, "--login", name, "--into", str(self._folder / "secrets" / name))
+
+
+def _by_way_of(url: str, port: int, proxy: int) -> str:
+    return url.replace(f"@127.0.0.1:{port}/", f"@127.0.0.1:{proxy}/")
 
 
 def mail_in(folder: Path, count: int, word: str = "hello") -> Counter[bytes]:
