@@ -7,6 +7,7 @@ result the whole connection is given up before anything goes again, so that no l
 import asyncio
 import logging
 from collections.abc import Sequence
+from contextlib import suppress
 from dataclasses import dataclass
 from weakref import WeakValueDictionary
 
@@ -39,6 +40,32 @@ class OutletSettings:
     confirm: float = 10.0
 
 
+class _Open:
+    """Hold a channel, the exchanges that it knows, and how many messages are in flight on it.
+
+    Once a full queue has refused a message, a channel is done with: what the broker remembers for it of a full quorum
+    queue may outlast the queue's limit, and then nothing is ever taken on it again.
+    """
+
+    def __init__(self, channel: AbstractChannel) -> None:
+        self.channel = channel
+        self.exchanges: dict[str, AbstractExchange] = {}
+        self.flying = 0
+        self.refused = False
+
+    @property
+    def usable(self) -> bool:
+        """Tell whether anything more may be published on it."""
+        return not self.refused and not self.channel.is_closed
+
+    async def landed(self, seconds: float) -> None:
+        """Count down, and close a channel that is done with when nothing is in flight on it."""
+        self.flying -= 1
+        if self.refused and not self.flying and not self.channel.is_closed:
+            with suppress(BrokerGone):  # it ends with its connection, then
+                await bounded(self.channel.close(), seconds)
+
+
 class Outlet:
     """Publish on one channel of a connection that nothing else uses."""
 
@@ -47,8 +74,7 @@ class Outlet:
         self._settings = settings or OutletSettings()
         self._window = asyncio.Semaphore(self._settings.window)
         self._opening = asyncio.Lock()
-        self._channel: AbstractChannel | None = None
-        self._exchanges: dict[str, AbstractExchange] = {}
+        self._open: _Open | None = None
         self._flying: WeakValueDictionary[str, asyncio.Lock] = WeakValueDictionary()
         self._one_by_one = False
 
@@ -65,14 +91,20 @@ class Outlet:
         # Kept by whoever waits for it, and by nobody after them.
         alone = self._flying.setdefault(parcel.message.message_id or "", asyncio.Lock())
         async with alone, self._window:
-            channel, exchange = await self._exchange(parcel.exchange)
+            on, exchange = await self._exchange(parcel.exchange)
+            on.flying += 1
             try:
                 await bounded(exchange.publish(parcel.message, parcel.key, mandatory=True), self._settings.confirm)
-            except (Unroutable, NotTaken):
+            except Unroutable:
+                raise
+            except NotTaken:
+                on.refused = True
                 raise
             except BrokerGone as gone:
-                await self._give_up(channel, gone)
+                await self._give_up(on, gone)
                 raise
+            finally:
+                await on.landed(self._link.settings.call)
 
     async def _outcome(self, parcel: Parcel) -> BrokerGone | None:
         try:
@@ -88,15 +120,15 @@ class Outlet:
         self._one_by_one = any(isinstance(outcome, BrokerRefused) for outcome in outcomes)
         return outcomes
 
-    async def _exchange(self, name: str) -> tuple[AbstractChannel, AbstractExchange]:
+    async def _exchange(self, name: str) -> tuple[_Open, AbstractExchange]:
         async with self._opening:
-            if self._channel is None or self._channel.is_closed:
-                self._exchanges.clear()
-                self._channel = await self._link.channel(confirms=True)
-            if name not in self._exchanges:
+            on = self._open
+            if on is None or not on.usable:
+                on = self._open = _Open(await self._link.channel(confirms=True))
+            if name not in on.exchanges:
                 await self._look_for(name)
-                self._exchanges[name] = await self._channel.get_exchange(name, ensure=False)
-            return self._channel, self._exchanges[name]
+                on.exchanges[name] = await on.channel.get_exchange(name, ensure=False)
+            return on, on.exchanges[name]
 
     async def _look_for(self, name: str) -> None:
         """Look whether the exchange is there, on a channel of its own: a missing one closes it."""
@@ -109,12 +141,12 @@ class Outlet:
             raise missing("exchange", name) from None
         await bounded(probe.close(), self._link.settings.call)
 
-    async def _give_up(self, channel: AbstractChannel, gone: BrokerGone) -> None:
+    async def _give_up(self, on: _Open, gone: BrokerGone) -> None:
         if isinstance(gone, BrokerRefused):
             self._one_by_one = True
-        if channel is not self._channel:
+        if on is not self._open:
             return
-        self._channel = None
+        self._open = None
         if not isinstance(gone, BrokerRefused):
             await self._link.drop()
 

@@ -2,6 +2,7 @@
 
 import asyncio
 from collections import Counter
+from itertools import count
 
 import aio_pika
 import pytest
@@ -148,6 +149,22 @@ async def test_full_queue(transport: AmqpTransport, rabbit: RabbitNode, fleet_vh
         await published(transport, [one for one in sent if one not in taken])
 
     assert {one.id for one in sent} == set(seen.result())
+
+
+async def test_limit_lifted(transport: AmqpTransport, rabbit: RabbitNode, fleet_vhost: Vhost) -> None:
+    """When a full queue has no limit any more, whoever was refused is heard again, on the same connection."""
+    limit = {"pattern": r"^twinlock\.one\.in$", "apply-to": "queues", "definition": {"max-length": 1}}
+    policy = f"/policies/{fleet_vhost.name}/full"
+    await asyncio.to_thread(rabbit.api, "PUT", policy, limit)
+    numbers = count(1)
+    async with asyncio.timeout(30):
+        while await transport.publish([news(next(numbers))]):
+            pass
+    connection = transport.publishing._connection
+    await asyncio.to_thread(rabbit.api, "DELETE", policy)
+    await published(transport, [news(next(numbers))])
+
+    assert connection is transport.publishing._connection
 
 
 async def test_refused_alone(transport: AmqpTransport) -> None:
