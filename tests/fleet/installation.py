@@ -4,16 +4,18 @@ import contextlib
 import io
 import json
 import os
+import re
 import shutil
 import signal
 import time
 from collections import Counter
-from collections.abc import Awaitable, Callable, Mapping, Sequence
+from collections.abc import Awaitable, Callable, Iterator, Mapping, Sequence
 from dataclasses import dataclass
 from itertools import count
 from pathlib import Path
 from typing import Any, TypeVar
 
+import asyncpg
 import pytest
 
 from cli.main import run
@@ -163,7 +165,7 @@ class Fleet:
     def _detour(self, worker: str) -> dict[str, str]:
         if self.detours is None:
             return {}
-        broker = (self._folder / "secrets" / worker / "broker").read_text()
+        broker = (self.secrets(worker) / "broker").read_text()
         return {
             "TWINLOCK_BROKER": f"{_by_way_of(broker, self.node.port, self.detours.broker)}?heartbeat={QUICK}",
             "TWINLOCK_DATABASE": f"{_by_way_of(self._url, self.cluster.port, self.detours.database)}"
@@ -239,6 +241,29 @@ class Fleet:
         """Return the queues in which a message waits, streams apart."""
         return run_async(depths(self.node, self.vhost))
 
+    @contextlib.contextmanager
+    def held_up(self) -> Iterator[None]:
+        """Have every step wait for the end of the block before it commits."""
+        with asyncio.Runner(loop_factory=asyncio.new_event_loop) as runner:
+            connection = runner.run(asyncpg.connect(self._url.replace("+asyncpg", ""), timeout=30))
+            try:
+                runner.run(connection.execute("BEGIN; LOCK TABLE jobs IN EXCLUSIVE MODE"))
+                yield
+            finally:
+                runner.run(connection.close())
+
+    @contextlib.contextmanager
+    def limited(self, queue: str, most: int) -> Iterator[None]:
+        """Have a queue take nothing more while so many messages wait in it."""
+        policy = f"/policies/{self.vhost.name}/limited"
+        limit = {"pattern": f"^{re.escape(queue)}$", "definition": {"max-length": most}, "apply-to": "queues"}
+        self.node.api("PUT", policy, limit)
+        try:
+            self.until(lambda: self.node.api("GET", f"/queues/{self.vhost.name}/{queue}").get("policy") == "limited")
+            yield
+        finally:
+            self.node.api("DELETE", policy)
+
     # waiting
 
     def until(self, happened: Callable[[], bool]) -> None:
@@ -293,17 +318,17 @@ class Fleet:
     def _logins(self) -> None:
         for each in (access.of_administrator(), access.of_operator(), *map(access.of_worker, WORKERS)):
             url = self.node.user(self.vhost, each.login, each.configure, each.write, each.read)
-            folder = self._folder / "secrets" / each.login
+            folder = self.secrets(each.login)
             folder.mkdir(parents=True)
             (folder / "broker").write_text(url)
 
     def _initialise(self) -> None:
-        administrator = str(self._folder / "secrets" / "administrator")
+        administrator = str(self.secrets("administrator"))
         self.ask("init", TWINLOCK_SECRETS=administrator)
         (self.home / "twinlock.toml").write_text(_SETTINGS)
         self.ask("broker", "declare", TWINLOCK_SECRETS=administrator)
         for name in ("operator", *WORKERS):
-            self.ask("worker", "enroll", name, "--login", name, "--into", str(self._folder / "secrets" / name))
+            self.ask("worker", "enroll", name, "--login", name, "--into", str(self.secrets(name)))
 
 
 def _by_way_of(url: str, port: int, proxy: int) -> str:
