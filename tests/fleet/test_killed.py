@@ -2,6 +2,7 @@
 
 from collections import Counter
 from collections.abc import Callable
+from pathlib import Path
 
 import pytest
 
@@ -23,6 +24,19 @@ CASES = [
 ]
 
 
+@pytest.fixture
+def large(boxes: dict[str, Counter[bytes]], fleet: Fleet, tmp_path: Path) -> dict[str, Counter[bytes]]:
+    """Put a message into each mailbox that is too large for the database, and so becomes an object."""
+    folder = tmp_path / "large"
+    folder.mkdir()
+    body = b"Subject: large\n\n" + bytes(range(256)) * 600  # 150 KiB
+    (folder / "large.eml").write_bytes(body)
+    for address, items in boxes.items():
+        fleet.ask("mailbox", "import", address, str(folder))
+        items[body] += 1
+    return boxes
+
+
 @pytest.mark.parametrize(("worker", "point", "number"), CASES)
 def test_worker(fleet: Fleet, boxes: dict[str, Counter[bytes]], worker: str, point: CrashPoint, number: int) -> None:
     """A worker killed at a crash point leaves nothing that the next one does not finish, once."""
@@ -35,6 +49,56 @@ def test_worker(fleet: Fleet, boxes: dict[str, Counter[bytes]], worker: str, poi
 
     fleet.assert_sound(boxes)
     assert {2} == {fleet.generations()[address] for address in boxes}
+
+
+ASSIGNER_ELSEWHERE = (
+    (CrashPoint.BEFORE_COMMIT, 2),
+    (CrashPoint.AFTER_COMMIT, 2),
+    (CrashPoint.AFTER_ACK, 1),
+    (CrashPoint.BEFORE_DISPATCH, 1),
+    (CrashPoint.AFTER_MARK, 1),
+)
+REENCRYPTOR_ELSEWHERE = (
+    (CrashPoint.AFTER_INTENT, 1),
+    (CrashPoint.AFTER_OBJECT_WRITE, 1),
+    (CrashPoint.AFTER_SWITCH, 1),
+    (CrashPoint.BEFORE_DISPATCH, 1),
+    (CrashPoint.AFTER_MARK, 1),
+    (CrashPoint.AFTER_ACK, 1),
+    (CrashPoint.SWEEP_BEFORE_DELETE, 1),
+)
+ELSEWHERE = [
+    pytest.param(DEP_ASSIGNER, ASSIGNER_ELSEWHERE, id="assigner"),
+    pytest.param(MAILBOX_REENCRYPTOR, REENCRYPTOR_ELSEWHERE, id="reencryptor"),
+]
+
+
+@pytest.mark.parametrize(("worker", "points"), ELSEWHERE)
+def test_worker_again_and_again(
+    fleet: Fleet, large: dict[str, Counter[bytes]], worker: str, points: tuple[tuple[CrashPoint, int], ...]
+) -> None:
+    """Whoever takes over is killed as well, one after the other at every point that is left; the last one finishes."""
+    fleet.leave(worker)
+    for address in large:
+        fleet.ask("policy", "assign", "acme/main", "--mailbox", address, "--no-wait")
+    for point, number in points:
+        fleet.lapse()
+        if point is CrashPoint.SWEEP_BEFORE_DELETE:
+            fleet.value("UPDATE object_intents SET expires_at = now()")  # those that the killed ones have left
+        fleet.crash(worker, point, number)
+    fleet.lapse()
+    fleet.staff()
+
+    fleet.assert_sound(large)
+    assert {2} == {fleet.generations()[address] for address in large}
+
+
+def test_every_point() -> None:
+    """Every crash point that there is kills at least one worker here."""
+    cases = {case.values[1] for case in CASES}
+    elsewhere = {point for point, _number in (*ASSIGNER_ELSEWHERE, *REENCRYPTOR_ELSEWHERE)}
+
+    assert set(CrashPoint) == cases | elsewhere
 
 
 def _broker(fleet: Fleet) -> None:
