@@ -1,5 +1,6 @@
 """A whole installation of one's own: broker, database, home, logins, replicas, and what has to hold of it at rest."""
 
+import asyncio
 import contextlib
 import io
 import json
