@@ -18,7 +18,7 @@ setup: $(READY)  ## make .venv with everything locked and checked by hash; PYTHO
 $(READY): requirements.lock pyproject.toml scripts/setup.sh scripts/common.sh
 	@scripts/setup.sh "$(PYTHON)" $(VENV) && touch $@
 
-servers:  ## install RabbitMQ and PostgreSQL from Debian's packages where they are missing; tests start their own
+servers:  ## install RabbitMQ, PostgreSQL and Azurite where they are missing; tests start their own
 	@scripts/servers.sh
 
 demo: setup  ## the whole story in a temporary home, with real mail
@@ -45,5 +45,5 @@ lock: setup  ## write the lock files again; LOCKFLAGS=--upgrade takes newer vers
 	@$(LOCK) --group build --constraint requirements.lock -o requirements-image.lock
 
 clean:  ## remove .venv, caches and built files
-	@rm -rf $(VENV) .mypy_cache .ruff_cache .pytest_cache .hypothesis .import_linter_cache dist build
+	@rm -rf $(VENV) .mypy_cache .ruff_cache .pytest_cache .hypothesis .import_linter_cache .servers dist build
 	@find . -name __pycache__ -type d -prune -exec rm -rf {} +

@@ -6,13 +6,12 @@ import traceback
 from collections.abc import Callable
 from typing import Any
 
-from obstore.exceptions import BaseError as ObjectStoreError
 from sqlalchemy.exc import SQLAlchemyError
 
 from cli.output import Failure
 from cli.settings import SettingsFault
 from schemas.event import MessageRefused
-from twinlock.content.objects import ObjectGone
+from twinlock.content.objects import ObjectGone, ObjectsTrouble
 from twinlock.custody.errors import KeyNotYet
 from twinlock.errors import TwinlockError
 from twinlock.keys.errors import DecryptionError
@@ -48,13 +47,12 @@ _KNOWN: tuple[tuple[type[Exception], Callable[[Any], Failure]], ...] = (
     (MessageRefused, lambda error: Failure(f"the event was refused ({error.reason}): {error.detail}", _SCHEMAS)),
     (DecryptionError, lambda error: Failure("something stored does not decrypt", "bring it back from a backup")),
     (ObjectGone, lambda error: Failure("something stored is gone", "bring the objects back from a backup")),
-    (ObjectStoreError, lambda error: Failure(f"the object store can't be used ({type(error).__name__})", _DISK)),
     (SQLAlchemyError, lambda error: _of_database(error)),
     (StaleRead, lambda error: Failure("others changed the same things at the same time", "run it again")),
     (TimeoutError, lambda error: Failure("the time is up", "give it more with --timeout", TIMED_OUT)),
     (OSError, lambda error: _of_system(error)),
 )
-_LOGGED = (SQLAlchemyError, DecryptionError, ObjectGone, ObjectStoreError)  # where it arose is worth knowing
+_LOGGED = (SQLAlchemyError, DecryptionError, ObjectGone, ObjectsTrouble)  # where it arose is worth knowing
 _SCHEMAS = "see what a request looks like: twinlock schema export FOLDER"
 _DISK = "check the disk and the owner of the home; the log has more"
 

@@ -1,6 +1,6 @@
 """The settings: flags win, then the environment (`TWINLOCK_*`), then `twinlock.toml` in the home; read once, here.
 
-`TWINLOCK_SECRETS` names a folder with the files `broker` and `database`, for settings that no environment should show.
+`TWINLOCK_SECRETS` names a folder with the files `broker`, `database` and `objects`: what no environment should show.
 
 A nested number is `TWINLOCK_CONTENT__BATCH_ITEMS` in the environment and `batch_items` below `[content]` in the file.
 All faults are reported together, each with the setting's name and never with its value: a URL may hold a password.
@@ -22,6 +22,7 @@ from pydantic_settings.exceptions import SettingsError
 from sqlalchemy.engine import make_url
 
 from cli.home import DATABASE, OBJECTS, SECRETS, SETTINGS
+from twinlock.content.backends import UnsupportedObjects, folder_of, open_cloud
 from twinlock.content.settings import ContentSettings
 from twinlock.custody.settings import CustodySettings
 from twinlock.errors import TwinlockError
@@ -30,7 +31,7 @@ from workers.settings import WorkerSettings
 
 EMBEDDED = "embedded:"
 PREFIX = "TWINLOCK_"
-_SECRET = ("broker", "database")  # they may hold passwords
+_SECRET = ("broker", "database", "objects")  # they may hold passwords
 MOST_KEPT_SECONDS = 60.0  # design section 5: callers keep a container key no longer
 
 T = TypeVar("T")
@@ -81,9 +82,11 @@ def _database(value: str) -> str:
 
 
 def _objects(value: str) -> str:
-    parts = urlsplit(value)
-    if value and (parts.scheme != "file" or parts.netloc or not parts.path.startswith("/")):
-        raise ValueError("only folders are in this version, use file:///PATH")
+    if value and folder_of(value) is None:
+        try:
+            open_cloud(value)
+        except UnsupportedObjects as refused:
+            raise ValueError(f"{refused.detail}, {refused.hint}") from None
     return value
 
 
@@ -201,9 +204,14 @@ class Settings(BaseSettings):
         return urlunsplit(parts._replace(netloc=f"{user.partition(':')[0]}:***@{host}", query=""))
 
     @property
-    def objects_folder(self) -> Path:
-        """Return the folder that holds the objects."""
-        return Path(unquote(urlsplit(self.objects).path)) if self.objects else self.home / OBJECTS
+    def objects_url(self) -> str:
+        """Return the URL of the object store, credentials included."""
+        return self.objects or (self.home / OBJECTS).as_uri()
+
+    @property
+    def objects_folder(self) -> Path | None:
+        """Return the folder that holds the objects, or none where a cloud does."""
+        return folder_of(self.objects_url)
 
 
 def load_settings(home: Path | None = None) -> Settings:

@@ -2,6 +2,7 @@
 
 from datetime import datetime
 
+from twinlock.content.objects import ObjectsTrouble
 from twinlock.custody.errors import KeyNotYet, KeyRefused
 from twinlock.keys.errors import DecryptionError
 from twinlock.keys.ports import VaultFailure
@@ -10,7 +11,7 @@ from workers.settings import WorkerSettings
 
 # What stops a step without being the step's own fault; everything else goes to the retry ladder. A container key that
 # does not decrypt waits for a repair from a backup; `status` shows the job and its trouble.
-TROUBLE = (KeyRefused, KeyNotYet, VaultFailure, DecryptionError)
+TROUBLE = (KeyRefused, KeyNotYet, VaultFailure, DecryptionError, ObjectsTrouble)
 
 
 def pause(job: Job, now: datetime, settings: WorkerSettings) -> float:

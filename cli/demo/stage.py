@@ -49,7 +49,9 @@ class Stage:
         self.folder = folder
         self.home = fleet.home if fleet else folder / "home"
         self.is_fleet = fleet is not None
-        self.stored = [self.home, fleet.objects_folder] if fleet else [self.home]
+        self.stored = [self.home]
+        if fleet and fleet.objects_folder is not None:
+            self.stored.append(fleet.objects_folder)
         self.cast = among_others() if fleet else alone()
         self.steps: list[Step] = []
         self._twinlock = twinlock

@@ -3,13 +3,12 @@
 from collections.abc import Callable
 from dataclasses import dataclass
 
-from obstore.store import LocalStore
-
 from cli.home import VAULTS
 from cli.settings import Settings
 from events.publisher import Publisher
 from events.relay import Relay
 from twinlock.content.adding import Adder
+from twinlock.content.backends import open_backend
 from twinlock.content.exporting import Exporter
 from twinlock.content.importing import Importer
 from twinlock.content.items import Items
@@ -65,8 +64,7 @@ def build(
     settings: Settings, clock: Clock, store: Store, custodian: Custodian, carrying: Carrying | None = None
 ) -> Parts:
     """Put the parts together on an open store."""
-    settings.objects_folder.mkdir(mode=0o700, parents=True, exist_ok=True)  # the library would not say what is wrong
-    objects = Objects(LocalStore(settings.objects_folder), store, settings.content)
+    objects = Objects(open_backend(settings.objects_url), store, settings.content)
     keyring = Keyring(custodian, clock)
     adder = Adder(store, objects, keyring, settings.content)
     items = Items(store, objects, keyring, adder)

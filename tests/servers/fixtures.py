@@ -4,6 +4,7 @@ from collections.abc import AsyncIterator, Iterator
 
 import pytest
 
+from tests.servers.clouds import Cloud, start_azure, start_s3
 from tests.servers.postgres import Postgres, migrate, run
 from tests.servers.proxy import Proxy, proxied
 from tests.servers.rabbitmq import RabbitNode, Vhost
@@ -53,3 +54,19 @@ async def proxy(rabbit: RabbitNode) -> AsyncIterator[Proxy]:
     """Put a proxy before the node."""
     async with proxied(rabbit.port) as running:
         yield running
+
+
+@pytest.fixture(scope="session")
+def s3(tmp_path_factory: pytest.TempPathFactory) -> Iterator[Cloud]:
+    """Start a private S3."""
+    cloud = start_s3(tmp_path_factory.mktemp("s3"))
+    yield cloud
+    cloud.process.kill()
+
+
+@pytest.fixture(scope="session")
+def azure(tmp_path_factory: pytest.TempPathFactory) -> Iterator[Cloud]:
+    """Start a private Azure Blob store."""
+    cloud = start_azure(tmp_path_factory.mktemp("azure"))
+    yield cloud
+    cloud.process.kill()

@@ -138,8 +138,8 @@ def test_broken_file(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
     monkeypatch.setenv("TWINLOCK_OBJECTS", "here")
 
     assert (
-        "bad settings: twinlock.toml: is not valid TOML; objects: only folders are in this version, use file:///PATH"
-        == (faults(tmp_path))
+        "bad settings: twinlock.toml: is not valid TOML; objects: is not an object store, "
+        "use file:///PATH, s3://BUCKET/PREFIX, az://CONTAINER/PREFIX or gs://BUCKET/PREFIX" == (faults(tmp_path))
     )
 
 
@@ -155,6 +155,42 @@ def test_objects_folder(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None
     monkeypatch.setenv("TWINLOCK_OBJECTS", "file:///srv/twin%20lock")
 
     assert Path("/srv/twin lock") == load_settings(tmp_path).objects_folder
+
+
+def test_objects_in_a_cloud(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    """A bucket's URL with its credentials comes from the folder of secrets, and no repr shows it."""
+    secrets = tmp_path / "secrets"
+    secrets.mkdir()
+    url = "s3://bucket/prefix?region=eu&access_key_id=us&secret_access_key=hunter2"
+    (secrets / "objects").write_text(url + "\n")
+    monkeypatch.setenv("TWINLOCK_SECRETS", str(secrets))
+    found = load_settings(tmp_path)
+
+    assert (url, None) == (found.objects_url, found.objects_folder)
+    assert "hunter2" not in repr(found)
+
+
+@pytest.mark.parametrize(
+    ("url", "fault"),
+    [
+        ("s3://", "is not an object store"),
+        ("ftp://host/x", "is not an object store"),
+        ("s3://me:hunter2@bucket", "is not an object store"),
+        ("file://host/x", "is not an object store"),
+        ("s3://bucket?colour=red", "has unknown settings: colour"),
+        ("s3://bucket?allow_http=yes", "has an allow_http that is neither true nor false"),
+        ("s3://bucket?skip_signature=hunter2", "lacks a setting, or has one that can't be read, among skip_signature"),
+        ("az://container?account_name=us&account_key=hunter2", "can't be read, among account_name, account_key"),
+        ("gs://bucket?service_account_key=hunter2", "can't be read, among service_account_key"),
+    ],
+)
+def test_bad_object_stores(tmp_path: Path, monkeypatch: pytest.MonkeyPatch, url: str, fault: str) -> None:
+    """Whatever can't be an object store is refused by the name of what is wrong, never with its value."""
+    monkeypatch.setenv("TWINLOCK_OBJECTS", url)
+    found = faults(tmp_path)
+
+    assert fault in found
+    assert "hunter2" not in found
 
 
 def test_written_defaults_are_the_defaults(tmp_path: Path) -> None:

@@ -3,16 +3,18 @@
 import asyncio
 import contextlib
 import os
-from collections.abc import AsyncIterator, Iterable, Sequence
+from collections.abc import AsyncIterator, Iterable, Iterator, Sequence
 from datetime import timedelta
 from pathlib import Path
 
 import obstore
+from obstore.exceptions import BaseError, PermissionDeniedError, UnauthenticatedError
 from obstore.store import LocalStore, ObjectStore
 from sqlalchemy import delete, insert, select
 
 from twinlock.content.settings import MIB, ContentSettings
 from twinlock.crashpoints import CrashPoint, reach
+from twinlock.errors import TwinlockError
 from twinlock.store.tables.content import object_intents, superseded_objects
 from twinlock.store.unit import Cause, StaleRead, Store, Unit, new_id
 
@@ -24,6 +26,10 @@ _SUPERSEDE = insert(superseded_objects)
 
 class ObjectGone(Exception):
     """Say that an object is no longer there: the row that pointed at it has moved on."""
+
+
+class ObjectsTrouble(TwinlockError):
+    """Say that the object store did not do it now: nothing is lost, and asking again may be served."""
 
 
 class Objects:
@@ -49,7 +55,11 @@ class Objects:
 
     async def write(self, name: str, content: bytes | AsyncIterator[bytes]) -> None:
         """Write an announced object; it is durable when this returns. `StaleRead` where its intent has expired."""
-        await obstore.put_async(self._backend, name, content, chunk_size=_PART_BYTES, max_concurrency=_PARTS)
+        try:
+            with _told():
+                await obstore.put_async(self._backend, name, content, chunk_size=_PART_BYTES, max_concurrency=_PARTS)
+        except ObjectGone:
+            raise ObjectsTrouble("there is no such bucket", hint="check its name in TWINLOCK_OBJECTS") from None
         if self._folder is not None:
             await asyncio.to_thread(_make_durable, self._folder / name)
         reach(CrashPoint.AFTER_OBJECT_WRITE)
@@ -64,19 +74,37 @@ class Objects:
 
     async def read(self, name: str) -> AsyncIterator[bytes]:
         """Yield an object's bytes in chunks, or raise `ObjectGone` at the first."""
-        try:
+        with _told():
             found = await obstore.get_async(self._backend, name)
-        except FileNotFoundError:
-            raise ObjectGone from None
-        async for chunk in found.stream(min_chunk_size=self._settings.stream_chunk):
-            yield bytes(chunk)
+            async for chunk in found.stream(min_chunk_size=self._settings.stream_chunk):
+                yield bytes(chunk)
 
     async def delete(self, name: str) -> None:
         """Delete an object and what an interrupted upload left of it; deleting what is gone is no error."""
-        with contextlib.suppress(FileNotFoundError):
+        with contextlib.suppress(ObjectGone), _told():
             await obstore.delete_async(self._backend, name)
         if self._folder is not None:
             await asyncio.to_thread(_delete_staged, self._folder / name)
+
+
+@contextlib.contextmanager
+def _told() -> Iterator[None]:
+    """Put what the library raises into our words: its own may hold names, addresses and what was signed."""
+    try:
+        yield
+    except FileNotFoundError as gone:
+        if gone.errno is not None:
+            raise  # not the library's: what was to be written comes from a file
+        raise ObjectGone from None
+    except (PermissionDeniedError, UnauthenticatedError) as error:
+        raise ObjectsTrouble(
+            f"the object store refuses us ({type(error).__name__})", hint="check the credentials in TWINLOCK_OBJECTS"
+        ) from None
+    except BaseError as error:
+        raise ObjectsTrouble(
+            f"the object store can't be used now ({type(error).__name__})",
+            hint="check that it is there, its disk, and the owner of a folder",
+        ) from None
 
 
 async def claim_intents(unit: Unit, names: Sequence[str]) -> None:
