@@ -10,6 +10,7 @@ import json
 import os
 import re
 import tomllib
+from collections.abc import Iterator
 from dataclasses import fields, is_dataclass
 from math import isfinite
 from pathlib import Path
@@ -129,11 +130,20 @@ def _list(text: str) -> Any:
 
 
 def _custody(section: CustodySettings) -> CustodySettings:
+    if faults := [*_custody_faults(section), *_insane(section)]:
+        raise ValueError(", ".join(faults))
+    return section
+
+
+def _custody_faults(section: CustodySettings) -> Iterator[str]:
     if section.keep_seconds > MOST_KEPT_SECONDS:
-        raise ValueError(f"keep_seconds has to be {MOST_KEPT_SECONDS:.0f} or less")
+        yield f"keep_seconds has to be {MOST_KEPT_SECONDS:.0f} or less"
     if not section.refusal_schedule:
-        raise ValueError("refusal_schedule has to hold a number")
-    return _sane(section)
+        yield "refusal_schedule has to hold a number"
+    if not 0 < section.hedge.extra_load < 1:
+        yield "hedge.extra_load has to be more than 0 and less than 1"
+    if section.hedge.floor > section.hedge.cap:
+        yield "hedge.floor has to be hedge.cap or less"
 
 
 class Settings(BaseSettings):

@@ -66,6 +66,19 @@ def test_environment_wins_over_file(tmp_path: Path, monkeypatch: pytest.MonkeyPa
     assert (7, 9.0) == (found.custody.evidence.failures, found.custody.evidence.over_seconds)
 
 
+def test_faults_of_the_custodian_together(tmp_path: Path) -> None:
+    """What no number of the custodian may be is told with what no number at all may be."""
+    write(tmp_path, "[custody]\nkeep_seconds = 61.0\nretry_pause = -1.0\n[custody.hedge]\nfloor = 0.3\ncap = 0.2\n")
+    found = faults(tmp_path)
+
+    for said in (
+        "keep_seconds has to be 60 or less",
+        "hedge.floor has to be hedge.cap or less",
+        "retry_pause has to be",
+    ):
+        assert said in found
+
+
 def test_empty_environment_is_no_setting(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
     """An empty variable is the same as none."""
     monkeypatch.setenv("TWINLOCK_BROKER", "")
@@ -113,6 +126,11 @@ def test_all_faults_together(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) ->
         ("CUSTODY__KEEP_SECONDS", "61"),
         ("CUSTODY__RETRY_PAUSE", "nan"),
         ("CUSTODY", '{"refusal_schedule": []}'),
+        ("CUSTODY__HEDGE__EXTRA_LOAD", "0"),
+        ("CUSTODY__HEDGE__EXTRA_LOAD", "1"),
+        ("CUSTODY__HEDGE__FLOOR", "0.6"),
+        ("CUSTODY__HEDGE__WARM_UP", "0"),
+        ("CUSTODY__HEDGE__WINDOW", "0"),
     ],
 )
 def test_refused_without_its_value(name: str, value: str, tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:

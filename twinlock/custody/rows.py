@@ -29,6 +29,11 @@ class StoredPolicyKey:
         """Place the copy of one slot."""
         return PolicyKeyContext(self.tenant_id, self.policy_id, self.generation, slot.value)
 
+    def vault(self, slot: Slot) -> str:
+        """Name what answers for a slot: scheme and authority of its key's URI, nothing where the copy is gone."""
+        copy = self.copies.get(slot)
+        return "" if copy is None else "/".join(copy.uri.split("/")[:3])
+
 
 async def read_policy(reader: Reader, policy_id: str, *, lock: bool = False) -> Policy:
     """Read a policy, with `lock` held for the rest of the transaction; NotFound if there is none."""

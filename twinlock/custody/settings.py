@@ -13,6 +13,23 @@ class EvidenceRules:
 
 
 @dataclass(frozen=True, slots=True)
+class HedgeSettings:
+    """Say when the second root key of a site is asked before the first has answered; times are in seconds."""
+
+    # The part of what a vault is asked anyway that may come on top; the offset is the quantile that leaves this tail.
+    extra_load: float = 0.06
+    # So many extra requests may come in a row, after a start or a quiet time; below 1 no request is ever extra.
+    burst: float = 20.0
+    floor: float = 0.02
+    cap: float = 0.5
+    # The offset while a vault has given fewer than `warm_up` good answers within the window.
+    initial: float = 0.1
+    warm_up: int = 20
+    window: int = 1000
+    window_seconds: float = 7200.0
+
+
+@dataclass(frozen=True, slots=True)
 class CustodySettings:
     """Hold the custodian's settings; times are in seconds.
 
@@ -21,6 +38,7 @@ class CustodySettings:
     """
 
     evidence: EvidenceRules = field(default_factory=EvidenceRules)
+    hedge: HedgeSettings = field(default_factory=HedgeSettings)
     dep_key_ttl: float = 600.0
     # Short, so that under traffic the root keys are asked often enough for the evidence never to go stale in an outage.
     availability_ttl: float = 30.0

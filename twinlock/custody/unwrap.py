@@ -12,6 +12,7 @@ from typing import Protocol
 
 from schemas.identifiers import Slot
 from twinlock.custody.decision import ROOT_SLOTS
+from twinlock.custody.latency import Latencies
 from twinlock.custody.rows import StoredPolicyKey
 from twinlock.custody.verdicts import SlotVerdict
 from twinlock.keys.errors import DecryptionError
@@ -51,12 +52,13 @@ class RootUnwrap(Protocol):
 
 
 class SlotAsker:
-    """Ask single slots, each within its own deadline."""
+    """Ask single slots, each within its own deadline, and tell `latencies` how long each vault took."""
 
-    def __init__(self, vaults: Vaults, clock: Clock, deadline: float) -> None:
+    def __init__(self, vaults: Vaults, clock: Clock, deadline: float, latencies: Latencies | None = None) -> None:
         self._vaults = vaults
         self._clock = clock
         self._deadline = deadline
+        self._latencies = latencies or Latencies(clock)
 
     async def ask(self, stored: StoredPolicyKey, slot: Slot) -> Unwrapped:
         """Ask one slot."""
@@ -78,7 +80,8 @@ class SlotAsker:
         if wrapped is None:
             raise Corrupt("the stored copy is gone", uri="", classifier=CLASSIFIER, exact=True)
         vault = self._vaults.of(wrapped.uri)
-        return await unwrap_verified(vault, wrapped, stored, slot, self._deadline)
+        with self._latencies.timed(stored.vault(slot)):
+            return await unwrap_verified(vault, wrapped, stored, slot, self._deadline)
 
 
 async def unwrap_verified(

@@ -1,0 +1,36 @@
+"""What hedging may cost: a bucket of tokens for every vault."""
+
+from collections import defaultdict
+
+
+class HedgeBudget:
+    """Bound the extra requests of each vault to `burst`, and `extra_load` of what it is asked anyway.
+
+    Each vault has its own, so that one tenant's slow vault takes nothing from another's, and the vault that is asked
+    instead of a slow one never gets twice its load.
+    """
+
+    def __init__(self, extra_load: float, burst: float) -> None:
+        self._extra_load = extra_load
+        self._burst = burst
+        self._tokens: defaultdict[str, float] = defaultdict(lambda: burst)
+
+    def tail(self, vault: str) -> float:
+        """Return which part of requests, the slowest, is worth an extra one: with a full bucket twice `extra_load`.
+
+        At `extra_load` alone, a window in which chance put a few more slow answers would have all of them pass
+        for normal, and the tokens would lie there unspent.
+        """
+        saved = self._tokens[vault] / self._burst if self._burst else 0.0
+        return self._extra_load * (1 + saved)
+
+    def earn(self, vault: str) -> None:
+        """Count a request that is made in any case."""
+        self._tokens[vault] = min(self._tokens[vault] + self._extra_load, self._burst)
+
+    def spend(self, vault: str) -> bool:
+        """Take leave for one extra request, or learn that there is none."""
+        if self._tokens[vault] < 1:
+            return False
+        self._tokens[vault] -= 1
+        return True
