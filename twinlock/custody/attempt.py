@@ -1,11 +1,11 @@
 """One attempt to open a policy key: ask the root keys, remember what they said, decide, and act on it."""
 
 import asyncio
-from collections.abc import Awaitable, Callable
+from collections.abc import Awaitable, Callable, Mapping
 from dataclasses import dataclass, replace
 from types import TracebackType
 
-from schemas.identifiers import Slot
+from schemas.identifiers import Slot, Workload
 from twinlock.custody.availability import AvailabilityKeys
 from twinlock.custody.cache import KeyCache, OpenedBy
 from twinlock.custody.decision import AvailabilityKeyState, Decision, Outcomes, Result, alerts_for
@@ -61,14 +61,17 @@ class Landing:
 
 
 class Attempts:
-    """Make attempts, and keep what they leave behind: cached keys and remembered refusals."""
+    """Make attempts, and keep what they leave behind: cached keys and remembered refusals.
+
+    `ways` is how the root keys of each workload's policies are asked.
+    """
 
     def __init__(
         self,
         store: Store,
         clock: Clock,
         settings: CustodySettings,
-        unwrap: RootUnwrap,
+        ways: Mapping[Workload, RootUnwrap],
         availability: AvailabilityKeys,
         witness: Witness,
     ) -> None:
@@ -77,7 +80,7 @@ class Attempts:
         self._store = store
         self._clock = clock
         self._settings = settings
-        self._unwrap = unwrap
+        self._ways = ways
         self._availability = availability
         self._witness = witness
         self._told: set[tuple[str, str]] = set()
@@ -119,7 +122,7 @@ class Attempts:
         heard: list[SlotVerdict] = []
         try:
             async with self.within(until):
-                return await self._unwrap(view.stored, heard)
+                return await self._ways[view.policy.workload](view.stored, heard)
         except TimeoutError:
             if heard:  # a denial must not be lost because the other vault hangs (law 4)
                 await self.learn(view.stored, Unwrapped(None, None, tuple(heard)), asker.cause)

@@ -3,11 +3,14 @@
 from collections.abc import Iterator, Sequence
 from random import Random, SystemRandom
 
+from schemas.identifiers import Workload
 from twinlock.custody.attempt import Attempts, Witness
 from twinlock.custody.audit import AuditLog
 from twinlock.custody.availability import AvailabilityKeys
 from twinlock.custody.cache import CacheLine
 from twinlock.custody.health import Prober
+from twinlock.custody.hedge import Hedged
+from twinlock.custody.latency import Latencies
 from twinlock.custody.making import PolicyKeyMaker
 from twinlock.custody.opening import PolicyKeyOpener
 from twinlock.custody.port import (
@@ -34,8 +37,7 @@ class LocalCustodian:
     """Be the `Custodian`. Whoever runs it also runs `prober.run()`, and calls `close` at the end.
 
     `availability` is the provider's own vault. `witness` says whether something outside the customer's control answers
-    this process; by default that is the provider's vault describing the availability key. `unwrap` is the way to ask
-    two root keys; by default failover.
+    this process; by default that is the provider's vault describing the availability key.
     """
 
     def __init__(
@@ -49,13 +51,17 @@ class LocalCustodian:
         settings: CustodySettings | None = None,
         rng: Random | None = None,
         witness: Witness | None = None,
-        unwrap: RootUnwrap | None = None,
     ) -> None:
         settings = settings or CustodySettings()
-        slots = SlotAsker(vaults, clock, settings.vault_deadline)
+        latencies = Latencies(clock, settings.hedge)
+        slots = SlotAsker(vaults, clock, settings.vault_deadline, latencies)
         keys = AvailabilityKeys(availability, audit, settings.vault_deadline)
-        unwrap = unwrap or Failover(slots, rng or SystemRandom())
-        self._attempts = Attempts(store, clock, settings, unwrap, keys, witness or keys.answers)
+        rng = rng or SystemRandom()
+        ways: dict[Workload, RootUnwrap] = {
+            Workload.MAILBOX: Failover(slots, rng),
+            Workload.SITE: Hedged(slots, clock, latencies, settings.hedge, rng),
+        }
+        self._attempts = Attempts(store, clock, settings, ways, keys, witness or keys.answers)
         opener = PolicyKeyOpener(clock, settings, self._attempts)
         self._containers = ContainerKeys(store, opener, audit, settings)
         self._rewrapper = ContainerRewrapper(store, clock, self._attempts, audit)

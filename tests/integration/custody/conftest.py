@@ -10,7 +10,7 @@ from typing import Any, TypeVar
 import pytest
 from sqlalchemy import insert, select, update
 
-from schemas.identifiers import AvailabilityMode, PolicyState, Slot
+from schemas.identifiers import AvailabilityMode, PolicyState, Slot, Workload
 from twinlock.clock import ManualClock
 from twinlock.custody.audit import AuditLog
 from twinlock.custody.custodian import LocalCustodian
@@ -77,14 +77,16 @@ class Custody:
         rng = Random(1)  # noqa: S311  # the order of slots must be the same in every run
         return LocalCustodian(store, vaults, self.provider, audit, self.clock, settings=self.settings, rng=rng)
 
-    async def policy(self, name: str, mode: AvailabilityMode = AvailabilityMode.STANDARD) -> str:
+    async def policy(
+        self, name: str, mode: AvailabilityMode = AvailabilityMode.STANDARD, workload: Workload = Workload.MAILBOX
+    ) -> str:
         """Make a policy with two new root keys, stored as the assigner stores it; its id is its name."""
         for uri in self.roots(name):
             await self.vault.create_root_key(uri)
         order = PolicyKeyOrder("acme", name, 1, mode, self.roots(name))
         made = await self.custodian.make_policy_key(order, self.asker())
         async with self.store.begin(CAUSE) as unit:
-            await self._store_policy(unit, name, mode)
+            await self._store_policy(unit, name, mode, workload)
             await self._store_roots(unit, name, made)
             await unit.execute(
                 insert(policy_keys).values(
@@ -94,13 +96,13 @@ class Custody:
             await unit.execute(insert(policy_key_copies), [_copy(name, slot, copy) for slot, copy in made.copies])
         return name
 
-    async def _store_policy(self, unit: Unit, name: str, mode: AvailabilityMode) -> None:
+    async def _store_policy(self, unit: Unit, name: str, mode: AvailabilityMode, workload: Workload) -> None:
         await unit.execute(
             insert(policies).values(
                 id=name,
                 tenant_id="acme",
                 name=name,
-                workload="mailbox",
+                workload=workload,
                 mode=mode,
                 state="active",
                 health="healthy",
@@ -118,12 +120,12 @@ class Custody:
             uri = self.settings.availability_uri(name)
             await unit.execute(insert(availability_keys).values(policy_id=name, uri=uri, state="present"))
 
-    async def container(self, policy: str, name: str = "box") -> ContainerRef:
+    async def container(self, policy: str, name: str = "box", workload: Workload = Workload.MAILBOX) -> ContainerRef:
         """Make a container under a policy, with its first key."""
         ref = ContainerRef("acme", name, 1)
         made = await self.custodian.make_container_key(ref, policy, self.asker())
         async with self.store.begin(CAUSE) as unit:
-            await unit.execute(insert(containers).values(_container(name, policy, self.clock)))
+            await unit.execute(insert(containers).values(_container(name, policy, workload, self.clock)))
             await unit.execute(insert(container_keys).values(_container_key(made.stored, self.clock)))
         self.restart()
         return ref
@@ -234,11 +236,11 @@ def _copy(policy: str, slot: Slot, copy: Any) -> dict[str, Any]:
     }
 
 
-def _container(name: str, policy: str, clock: ManualClock) -> dict[str, Any]:
+def _container(name: str, policy: str, workload: Workload, clock: ManualClock) -> dict[str, Any]:
     return {
         "id": name,
         "tenant_id": "acme",
-        "workload": "mailbox",
+        "workload": workload,
         "name": f"{name}@acme.example",
         "kind": "user",
         "licensed": True,
