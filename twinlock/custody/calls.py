@@ -49,7 +49,7 @@ class VaultCalls:
         """Wrap, and describe the version that wrapped: what is pinned is what was used."""
         wrapped = await self.wrap(key, stored, slot)
         description = await self.describe(wrapped.version)
-        if description.identity != wrapped.identity:
+        if not description.is_key(wrapped.identity):
             raise Corrupt(
                 "the vault describes another key than the one that wrapped",
                 uri=self.uri,

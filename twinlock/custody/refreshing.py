@@ -135,7 +135,7 @@ class PolicyKeyRefresher:
 
 def _check_pin(policy: Policy, slot: Slot, old: WrappedKey, described: KeyDescription, work: _Work) -> None:
     pinned = work.pins.get((slot, described.version), described.fingerprint)
-    if described.identity == old.identity and described.fingerprint == pinned:
+    if described.is_key(old.identity) and described.fingerprint == pinned:
         return
     raise KeyRefused(
         f"root key {slot} of policy {policy} is not the key that was pinned: it was made again under its name",

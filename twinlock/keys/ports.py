@@ -91,8 +91,9 @@ class Corrupt(VaultFailure):
 class KeyDescription:
     """Describe one version of a key in a vault.
 
-    `identity` is stable over versions and new when a key is made again under the same name; `fingerprint` belongs to
-    this version alone. Both are pinned by a policy (law 1).
+    `identity` is new when a key is made again under the same name; `fingerprint` belongs to this version alone. Both
+    are pinned by a policy (law 1). An identity is stable over versions. But where a vendor names versions only, each
+    has its own, and `identities` holds those of all versions that this key still has.
     """
 
     uri: str
@@ -103,6 +104,11 @@ class KeyDescription:
     enabled: bool
     expires: datetime | None
     recoverable: bool
+    identities: tuple[str, ...] = field(default=(), compare=False)
+
+    def is_key(self, identity: str) -> bool:
+        """Say whether an identity, of whatever version, is this key's."""
+        return identity == self.identity or identity in self.identities
 
 
 @dataclass(frozen=True, slots=True)
@@ -131,7 +137,7 @@ class Vault(Protocol):
         ...
 
     async def unwrap(self, wrapped: WrappedKey, context: bytes) -> bytes:
-        """Return the 64 bytes; `Denied` where the key's identity is no longer the one that wrapped them."""
+        """Return the 64 bytes; `Denied` where they do not decrypt because the key is no longer the one that wrapped."""
         ...
 
 
