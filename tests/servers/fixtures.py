@@ -1,10 +1,12 @@
 """What tests ask for by name: servers of their own, one a worker process at most, started when first needed."""
 
 from collections.abc import AsyncIterator, Iterator
+from contextlib import ExitStack
 
 import pytest
 
 from tests.servers.clouds import Cloud, start_azure, start_s3
+from tests.servers.openbao import OpenBao
 from tests.servers.postgres import Postgres, migrate, run
 from tests.servers.proxy import Proxy, proxied
 from tests.servers.rabbitmq import RabbitNode, Vhost
@@ -70,3 +72,20 @@ def azure(tmp_path_factory: pytest.TempPathFactory) -> Iterator[Cloud]:
     cloud = start_azure(tmp_path_factory.mktemp("azure"))
     yield cloud
     cloud.process.kill()
+
+
+@pytest.fixture(scope="session")
+def openbaos(tmp_path_factory: pytest.TempPathFactory) -> Iterator[tuple[OpenBao, OpenBao]]:
+    """Start two private OpenBao servers: the two vaults of a tenant."""
+    with ExitStack() as stack:
+        servers = [OpenBao(tmp_path_factory.mktemp("openbao")) for _ in range(2)]
+        for server in servers:
+            stack.callback(server.close)
+            server.start()
+        yield servers[0], servers[1]
+
+
+@pytest.fixture
+def openbao(openbaos: tuple[OpenBao, OpenBao]) -> OpenBao:
+    """Bring one private OpenBao server."""
+    return openbaos[0]

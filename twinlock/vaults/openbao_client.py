@@ -1,0 +1,160 @@
+"""One HTTP session to one OpenBao server: bounded in connections and in bytes, and closed without a trace."""
+
+import asyncio
+import json
+import ssl
+from dataclasses import dataclass, field
+from pathlib import Path
+from typing import Any
+
+import aiohttp
+
+from twinlock.vaults.openbao_reasons import Reason, VaultFault, reason_of
+
+MOST_BYTES = 1024 * 1024  # a description with a thousand RSA versions
+_MOST_SHOWN = 300
+_QUEUE_SHARE = 0.25
+_SECRETS_SHOWN_FROM = 8  # shorter texts are in no danger, and would blank out half a message
+
+
+@dataclass(frozen=True, slots=True)
+class Answer:
+    """Hold what the server answered: the whole document, which may hold secrets, and how a failure reads."""
+
+    status: int
+    document: dict[str, Any] | None = field(repr=False)
+    raw: str
+
+    @property
+    def fault(self) -> VaultFault | None:
+        """Return the fault that an answer stands for; None for a success."""
+        if 200 <= self.status < 300:
+            return None
+        return VaultFault(reason_of(self.status, self._errors), self.raw, self._request_id)
+
+    @property
+    def section(self) -> dict[str, Any]:
+        """Return the `data` of a success, or raise the fault that says what came instead."""
+        return self._part("data")
+
+    @property
+    def auth(self) -> dict[str, Any]:
+        """Return the `auth` of a login, or raise the fault that says what came instead."""
+        return self._part("auth")
+
+    def _part(self, name: str) -> dict[str, Any]:
+        if fault := self.fault:
+            raise fault
+        found = (self.document or {}).get(name)
+        if not isinstance(found, dict):
+            raise VaultFault(Reason.UNKNOWN, self.raw, self._request_id)
+        return found
+
+    @property
+    def _errors(self) -> tuple[str, ...] | None:
+        found = (self.document or {}).get("errors")
+        return tuple(map(str, found)) if isinstance(found, list) else None
+
+    @property
+    def _request_id(self) -> str:
+        found = (self.document or {}).get("request_id")
+        return found if isinstance(found, str) else ""
+
+
+class Client:
+    """Send requests to one server. The session is opened with the first of them, inside a running loop."""
+
+    def __init__(self, base: str, ca_file: Path | None, connections: int, deadline: float) -> None:
+        self._base = base
+        self._ca_file = ca_file
+        self._connections = connections
+        # What then runs out of time has been with the vault for most of it, so that it may count (law 5).
+        self._patience = deadline * _QUEUE_SHARE
+        self._free = asyncio.Semaphore(connections)
+        self._session: aiohttp.ClientSession | None = None
+
+    async def send(self, method: str, path: str, body: dict[str, Any] | None = None, token: str = "") -> Answer:
+        """Return the answer, whatever its status; raise what the HTTP client raises. The caller sets the deadline."""
+        await self._take_turn()
+        try:
+            headers = {"X-Vault-Request": "true", **({"X-Vault-Token": token} if token else {})}
+            request = self._opened().request(
+                method, self._base + path, json=body, headers=headers, allow_redirects=False
+            )
+            async with request as response:
+                content = await _read(response)
+                return _answer(response.status, content, _secrets(body, token))
+        finally:
+            self._free.release()
+
+    async def close(self) -> None:
+        """Close every connection; a later request opens new ones."""
+        session, self._session = self._session, None
+        if session is not None:
+            await session.close()
+
+    async def _take_turn(self) -> None:
+        if not self._free.locked():
+            await self._free.acquire()
+            return
+        try:
+            async with asyncio.timeout(self._patience):
+                await self._free.acquire()
+        except TimeoutError:
+            raise VaultFault(Reason.BUSY) from None
+
+    def _opened(self) -> aiohttp.ClientSession:
+        if self._session is None:
+            connector = aiohttp.TCPConnector(limit=self._connections, ssl=self._trust())
+            self._session = aiohttp.ClientSession(
+                connector=connector,
+                auto_decompress=False,  # a small answer must not become a large one
+                cookie_jar=aiohttp.DummyCookieJar(),
+                headers={"Accept-Encoding": "identity"},
+                timeout=aiohttp.ClientTimeout(total=None, sock_connect=None),
+            )
+        return self._session
+
+    def _trust(self) -> ssl.SSLContext:
+        try:
+            context = ssl.create_default_context(cafile=self._ca_file)
+        except (OSError, ValueError):  # of which ssl.SSLError is one: no certificate in the file
+            raise VaultFault(Reason.NO_FILE, "ca_file") from None
+        context.minimum_version = ssl.TLSVersion.TLSv1_2
+        return context
+
+
+async def _read(response: aiohttp.ClientResponse) -> bytes:
+    content = bytearray()
+    async for chunk in response.content.iter_any():
+        content += chunk
+        if len(content) > MOST_BYTES:
+            response.close()
+            raise VaultFault(Reason.UNKNOWN, f"{response.status} too long")
+    return bytes(content)
+
+
+def _answer(status: int, content: bytes, secrets: list[str]) -> Answer:
+    try:
+        found = json.loads(content)
+    except (ValueError, RecursionError):
+        found = None
+    document = found if isinstance(found, dict) else None
+    if 200 <= status < 300:
+        return Answer(status, document, f"{status}")  # what is in a success may be a key
+    said = content.decode(errors="replace")
+    if document is None and "http request to an https server" in said.lower():
+        document = {"errors": [said]}  # the one answer of the server's own that is plain text
+    return Answer(status, document, f"{status} {_shown(said, secrets)}".strip())
+
+
+def _secrets(body: dict[str, Any] | None, token: str) -> list[str]:
+    values = [token, *(value for value in (body or {}).values() if isinstance(value, str))]
+    return [value for value in values if len(value) >= _SECRETS_SHOWN_FROM]
+
+
+def _shown(said: str, secrets: list[str]) -> str:
+    """Bound and clean what a server says, which may quote what it was sent."""
+    for secret in secrets:
+        said = said.replace(secret, "***")
+    return "".join(char if char.isprintable() and char.isascii() else " " for char in said[:_MOST_SHOWN]).strip()
