@@ -28,6 +28,9 @@ from twinlock.content.settings import ContentSettings
 from twinlock.custody.settings import CustodySettings
 from twinlock.errors import TwinlockError
 from twinlock.store.engine import UnsupportedDatabase, open_engine
+from twinlock.vaults.administration import BadKeyUri
+from twinlock.vaults.openbao_settings import OpenBaoSettings
+from twinlock.vaults.openbao_uris import check_server
 from workers.settings import WorkerSettings
 
 EMBEDDED = "embedded:"
@@ -103,6 +106,8 @@ def _insane(section: Any) -> list[str]:
         value = getattr(section, field.name)
         if is_dataclass(value):
             faults += [f"{field.name}.{fault}" for fault in _insane(value)]
+        elif isinstance(value, bool):
+            continue
         elif isinstance(value, int) and value < 1:
             faults.append(f"{field.name} has to be at least 1")
         elif any(not isfinite(number) or number < 0 for number in _floats(value)):
@@ -146,6 +151,18 @@ def _custody_faults(section: CustodySettings) -> Iterator[str]:
         yield "hedge.floor has to be hedge.cap or less"
 
 
+def _openbao(section: OpenBaoSettings) -> OpenBaoSettings:
+    faults = [f"servers: {each} {fault}" for each, server in section.servers.items() for fault in server.faults]
+    for name in section.servers:
+        try:
+            check_server(name)
+        except BadKeyUri as fault:
+            faults.append(f"servers: {fault.detail}")
+    if faults:
+        raise ValueError(", ".join(faults))
+    return _sane(section)
+
+
 class Settings(BaseSettings):
     """Hold every setting, checked."""
 
@@ -165,6 +182,7 @@ class Settings(BaseSettings):
     objects: Annotated[str, AfterValidator(_objects)] = Field(default="", repr=False)
     content: Annotated[ContentSettings, AfterValidator(_sane)] = ContentSettings()
     custody: Annotated[CustodySettings, BeforeValidator(_listed), AfterValidator(_custody)] = CustodySettings()
+    openbao: Annotated[OpenBaoSettings, AfterValidator(_openbao)] = OpenBaoSettings()
     workers: Annotated[WorkerSettings, AfterValidator(_sane)] = WorkerSettings()
 
     @property

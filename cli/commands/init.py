@@ -134,7 +134,7 @@ def defaults() -> str:
     """Return a settings file that says nothing: every default, as a comment."""
     lines = ["# Settings of this home. Flags win, then TWINLOCK_* in the environment, then this file."]
     lines += ["", f'# broker = "{EMBEDDED}"']
-    for name in ("content", "custody", "workers"):
+    for name in ("content", "custody", "openbao", "workers"):
         lines += ["", f"# [{name}]", *_numbers(asdict(Settings.model_fields[name].default), f"{name}.")]
     return "\n".join(lines) + "\n"
 
@@ -145,6 +145,11 @@ def _numbers(section: dict[str, Any], prefix: str) -> list[str]:
         if isinstance(value, dict):
             nested += ["", f"# [{prefix}{name}]", *_numbers(value, f"{prefix}{name}.")]
         else:
-            shown = f'"{value}"' if isinstance(value, str) else str(list(value) if isinstance(value, tuple) else value)
-            lines.append(f"# {name} = {shown}")
+            lines.append(f"# {name} = {_shown(value)}")
     return lines + nested
+
+
+def _shown(value: Any) -> str:
+    if isinstance(value, str):
+        return f'"{value}"'
+    return str(list(value) if isinstance(value, tuple) else value).lower()  # true and false, as TOML has them

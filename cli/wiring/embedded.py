@@ -6,9 +6,9 @@ from contextlib import asynccontextmanager
 from sqlalchemy import select
 
 from cli import home
-from cli.home import VAULTS
 from cli.settings import Settings
 from cli.wiring.parts import Parts, build
+from cli.wiring.vaults import open_vaults
 from events.consumer import ConsumerRuntime, ConsumerSettings
 from events.embedded import EmbeddedTransport
 from events.ladder import Ladder
@@ -19,30 +19,32 @@ from twinlock.errors import TwinlockError
 from twinlock.keys.ports import Clock
 from twinlock.store.tables.custody import audit_entries
 from twinlock.store.unit import Store
-from twinlock.vaults.directory import VaultDirectory
-from twinlock.vaults.local import SCHEME, LocalVault
 from workers.roster import ROSTER, Periodic, handlers_of, routes_of, upkeep_of
 from workers.runtime import Fleet
 
 AUDIT_WRITER = "embedded"
 
 
-def local_custodian(settings: Settings, clock: Clock, store: Store, writer: str = AUDIT_WRITER) -> LocalCustodian:
-    """Make the custodian of this process; whoever asked for it closes it."""
-    vault = LocalVault(settings.home / VAULTS, clock)
+@asynccontextmanager
+async def local_custodian(
+    settings: Settings, clock: Clock, store: Store, writer: str = AUDIT_WRITER
+) -> AsyncIterator[LocalCustodian]:
+    """Open the custodian of this process; in the end it forgets every key, and its vaults are closed."""
     audit = AuditLog(store, writer, home.read_audit_key(settings.home), clock)
-    return LocalCustodian(store, VaultDirectory({SCHEME: vault}), vault, audit, clock, settings=settings.custody)
+    async with open_vaults(settings, clock) as (vaults, availability):
+        custodian = LocalCustodian(store, vaults, availability, audit, clock, settings=settings.custody)
+        try:
+            yield custodian
+        finally:
+            custodian.close()
 
 
 @asynccontextmanager
 async def embedded(settings: Settings, clock: Clock, store: Store) -> AsyncIterator[Parts]:
-    """Put an embedded home together, with a custodian that forgets every key in the end."""
+    """Put an embedded home together."""
     await _refuse_foreign(settings, store)
-    custodian = local_custodian(settings, clock, store)
-    try:
+    async with local_custodian(settings, clock, store) as custodian:
         yield build(settings, clock, store, custodian)
-    finally:
-        custodian.close()
 
 
 async def _refuse_foreign(settings: Settings, store: Store) -> None:

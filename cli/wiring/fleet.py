@@ -71,7 +71,7 @@ async def staff(settings: Settings, clock: Clock, store: Store, worker: str) -> 
     """Put one worker together for this process; leaving the block closes what it had open."""
     async with AsyncExitStack() as stack:
         transport = _transport(stack, settings, clock, store, worker)
-        custody = _custody(stack, settings, clock, store, worker)
+        custody = await _custody(stack, settings, clock, store, worker)
         parts = build(settings, clock, store, custody.custodian)
         checks = {"database": health_of_store(store), "broker": health_of_broker(transport, *custody.lanes)}
         yield Staff(_fleet(parts, transport, worker, custody), checks)
@@ -105,11 +105,10 @@ def _transport(stack: AsyncExitStack, settings: Settings, clock: Clock, store: S
     return transport
 
 
-def _custody(stack: AsyncExitStack, settings: Settings, clock: Clock, store: Store, worker: str) -> _Custody:
+async def _custody(stack: AsyncExitStack, settings: Settings, clock: Clock, store: Store, worker: str) -> _Custody:
     if worker != TIK_CACHE_REFRESHER:
         return _Custody(_remote(stack, settings, clock, store, worker))
-    custodian = local_custodian(settings, clock, store, AUDIT_WRITER)
-    stack.callback(custodian.close)
+    custodian = await stack.enter_async_context(local_custodian(settings, clock, store, AUDIT_WRITER))
     lanes = _lanes(stack, settings)
     hosting = Hosting(_host(settings, clock, store, custodian).serve, lanes, settings.workers)
     return _Custody(custodian, (hosting.run,), (probing(custodian, settings.workers),), tuple(lanes.values()))

@@ -19,10 +19,11 @@ class Adapter(Vault, Protocol):
 
 
 class VaultDirectory:
-    """Map the scheme of a URI to the adapter that serves it."""
+    """Map the scheme of a URI to the adapter that serves it; `absent` says how to set up one that is not there."""
 
-    def __init__(self, adapters: Mapping[str, Adapter]) -> None:
+    def __init__(self, adapters: Mapping[str, Adapter], absent: Mapping[str, str] | None = None) -> None:
         self._adapters = dict(adapters)
+        self._absent = dict(absent or {})
 
     def of(self, uri: str) -> Vault:
         """Return the vault of a key, or raise Misconfigured."""
@@ -46,5 +47,6 @@ class VaultDirectory:
         scheme = scheme_of(uri)
         if scheme not in self._adapters:
             known = ", ".join(f"{name}://" for name in sorted(self._adapters))
-            raise BadKeyUri(f"no vault is set up for {shown(uri)}", hint=f"known kinds of key: {known}")
+            hint = self._absent.get(scheme, f"known kinds of key: {known}")
+            raise BadKeyUri(f"no vault is set up for {shown(uri)}", hint=hint)
         return self._adapters[scheme]
