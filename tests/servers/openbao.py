@@ -33,11 +33,11 @@ listener "tcp" {{
 api_addr = "http://127.0.0.1:{port}"
 disable_mlock = true
 """
-_POLICY = """\
-path "{mount}/keys/*" {{ capabilities = ["read"] }}
-path "{mount}/encrypt/*" {{ capabilities = ["update"] }}
-path "{mount}/decrypt/*" {{ capabilities = ["update"] }}
-"""
+_POLICY = (
+    'path "{mount}/keys/*" {{ capabilities = ["read"] }}\n',
+    'path "{mount}/encrypt/*" {{ capabilities = ["update"] }}\n',
+    'path "{mount}/decrypt/*" {{ capabilities = ["update"] }}\n',
+)
 
 
 class Refused(Exception):
@@ -93,6 +93,16 @@ class OpenBao:
             yield
         finally:
             self.api("DELETE", f"sys/quotas/rate-limit/{name}")
+
+    @contextmanager
+    def locked(self, namespace: str) -> Iterator[None]:
+        """Lock a namespace."""
+        name = namespace.rstrip("/")
+        self.api("POST", f"sys/namespaces/api-lock/lock/{name}")
+        try:
+            yield
+        finally:
+            self.api("POST", f"sys/namespaces/api-lock/unlock/{name}", {})
 
     def mount(self, namespace: str = "") -> "Mount":
         """Make a fresh Transit mount, with a policy of its own that lets others use its keys."""
@@ -173,9 +183,11 @@ class Mount:
         """Return a key's URI; `port` is that of a proxy in between."""
         return f"bao+http://127.0.0.1:{port or self.server.port}/{self.path}/keys/{key}"
 
-    def allow(self) -> None:
-        """Let whoever has the mount's policy use its keys."""
-        self._api("POST", f"sys/policies/acl/{self.name}", {"policy": _POLICY.format(mount=self.name)})
+    def allow(self, *, read: bool = True) -> None:
+        """Let whoever has the mount's policy use its keys, and by default read what they are."""
+        rules = [rule for rule in _POLICY if read or "keys" not in rule]
+        policy = "".join(rule.format(mount=self.name) for rule in rules)
+        self._api("POST", f"sys/policies/acl/{self.name}", {"policy": policy})
 
     def forbid(self) -> None:
         """Let nobody use the keys."""
@@ -193,6 +205,18 @@ class Mount:
         self._api("POST", role, {"token_policies": [self.name], **options})
         role_id = self._api("GET", f"{role}/role-id")["data"]["role_id"]
         return role_id, self._api("POST", f"{role}/secret-id", {})["data"]["secret_id"]
+
+    def change_approle(self, **options: Any) -> None:
+        """Change the AppRole's settings."""
+        self._api("POST", f"auth/{self.name}/role/twinlock", options)
+
+    def revoke_logins(self) -> None:
+        """Revoke every token that the AppRole gave out."""
+        self._api("POST", f"sys/leases/revoke-prefix/auth/{self.name}", {})
+
+    def remove_logins(self) -> None:
+        """Remove the AppRole with everything in it."""
+        self._api("DELETE", f"sys/auth/{self.name}")
 
     def create(self, key: str, kind: str = "aes256-gcm96", **options: Any) -> Mapping[str, Any]:
         """Make a key."""

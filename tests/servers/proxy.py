@@ -2,7 +2,7 @@
 
 import asyncio
 from asyncio import StreamReader, StreamWriter
-from collections.abc import AsyncIterator
+from collections.abc import AsyncIterator, Callable
 from contextlib import asynccontextmanager
 from dataclasses import dataclass
 
@@ -27,11 +27,14 @@ class Proxy:
         self.refuses = False  # new connections are reset at once
         self.budget: int | None = None  # bytes in both directions until everything is cut, in the middle of a frame
         self.accepted = 0
+        self.passing: Callable[[bytes], None] | None = None  # is shown every chunk before it goes on
         self.recorded: list[bytearray] = []  # all that passed, one entry for each direction of each connection
         self._target = port
         self._flows = asyncio.Event()
         self._flows.set()
         self._passages: set[_Passage] = set()
+        self._serving = 0
+        self._changed = asyncio.Condition()
 
     @property
     def stranded(self) -> int:
@@ -48,6 +51,16 @@ class Proxy:
         """Reset every connection, and every new one."""
         self.refuses = True
         self.cut()
+
+    @property
+    def carried(self) -> int:
+        """Count the connections that are open."""
+        return self._serving
+
+    async def settled(self) -> None:
+        """Wait until no connection is open."""
+        async with self._changed:
+            await self._changed.wait_for(lambda: not self._serving)
 
     def half_open(self) -> None:
         """Swallow everything from now on: connections stay open, and nothing passes."""
@@ -75,6 +88,15 @@ class Proxy:
         self.accepted += 1
         if self.refuses:
             return writer.transport.abort()
+        self._serving += 1
+        try:
+            await self._carry(reader, writer)
+        finally:
+            self._serving -= 1
+            async with self._changed:
+                self._changed.notify_all()
+
+    async def _carry(self, reader: StreamReader, writer: StreamWriter) -> None:
         upstream, server = await asyncio.open_connection("127.0.0.1", self._target)
         passage = _Passage((writer, server))
         self._passages.add(passage)
@@ -98,6 +120,8 @@ class Proxy:
             await asyncio.sleep(self.delay)
             if passage.lost:
                 continue
+            if self.passing is not None:
+                self.passing(data)
             writer.write(data[: self._allowed(len(data))])
             await writer.drain()
             if self.budget == 0:

@@ -72,15 +72,18 @@ def read_key(uri: str, data: dict[str, Any]) -> TransitKey:
     """Read a key's description; a fault where it is deleted, of no use to us, or not to be understood."""
     if data.get("soft_deleted") is True:
         raise VaultFault(Reason.DELETED)
-    if data.get("type") not in ALGORITHMS or data.get("derived") is not False:
-        raise VaultFault(Reason.WRONG_TYPE)
+    kind, derived = data.get("type"), data.get("derived")
     versions, latest, least = data.get("keys"), data.get("latest_version"), data.get("min_decryption_version")
+    if not isinstance(kind, str) or not isinstance(derived, bool):
+        raise VaultFault(Reason.UNKNOWN)
+    if kind not in ALGORITHMS or derived:
+        raise VaultFault(Reason.WRONG_TYPE)
     if not isinstance(versions, dict) or not isinstance(latest, int) or not isinstance(least, int):
         raise VaultFault(Reason.UNKNOWN)
-    read = {_known(number): _version(uri, data["type"], number, found) for number, found in versions.items()}
+    read = {_known(number): _version(uri, kind, number, found) for number, found in versions.items()}
     if latest not in read:
         raise VaultFault(Reason.UNKNOWN)
-    return TransitKey(uri, data["type"], latest, least, data.get("deletion_allowed") is not False, read)
+    return TransitKey(uri, kind, latest, least, data.get("deletion_allowed") is not False, read)
 
 
 def _known(number: str) -> int:
