@@ -24,4 +24,4 @@ PolicyName = Annotated[
     str, typer.Argument(metavar="POLICY", help="An id, TENANT/NAME, or `service` for the provider's own.")
 ]
 KeyUri = Annotated[str, typer.Argument(metavar="URI", help="The key, such as local://VAULT/KEY.")]
-Geo = Annotated[str | None, typer.Option("--geo", metavar="G", help="For sites, which come in a later version.")]
+Geo = Annotated[str | None, typer.Option("--geo", metavar="G", help="The geo of the sites, such as EUR.")]

@@ -8,6 +8,7 @@ from schemas.identifiers import (
     AvailabilityMode,
     Count,
     Detail,
+    Geo,
     Identifier,
     KeyUri,
     Label,
@@ -54,6 +55,7 @@ class PolicyCreated(Event):
     workload: Workload
     mode: AvailabilityMode
     keys: tuple[KeyUri, KeyUri]
+    geo: Geo | None = None
 
     @property
     def subject(self) -> str:

@@ -27,6 +27,12 @@ PolicyReference = Annotated[str, StringConstraints(min_length=1, max_length=200,
 MailboxAddress = Annotated[
     str, StringConstraints(pattern=r"^[^\s@\x00-\x1f\x7f-\x9f]{1,64}@[^\s@\x00-\x1f\x7f-\x9f]{1,255}$")
 ]
+# A geo is one word, so that it can be one of a routing key; a site's name has no slash, as TENANT/SITE names it.
+Geo = Annotated[str, StringConstraints(pattern=r"^[A-Za-z0-9][A-Za-z0-9_-]{0,31}$")]
+SiteName = Annotated[
+    str,
+    StringConstraints(pattern=r"^[^\s/\x00-\x1f\x7f-\x9f]([^/\x00-\x1f\x7f-\x9f]{0,198}[^\s/\x00-\x1f\x7f-\x9f])?$"),
+]
 KeyUri = Annotated[str, StringConstraints(pattern=r"^[a-z][a-z0-9+.-]*:[^\s\x00-\x1f\x7f-\x9f]+$", max_length=500)]
 Identifier = Annotated[str, StringConstraints(pattern=r"^[A-Za-z0-9._:-]{1,100}$")]
 Label = Annotated[str, StringConstraints(min_length=1, max_length=200, pattern=PLAIN)]
@@ -46,6 +52,12 @@ class Workload(StrEnum):
 
     MAILBOX = "mailbox"
     SITE = "site"
+
+
+# The provider's own policy of each workload; `service` alone, where a workload is not clear, means that of mailboxes.
+SERVICE_POLICIES: Mapping[Workload, str] = MappingProxyType(
+    {Workload.MAILBOX: SERVICE_POLICY, Workload.SITE: f"{SERVICE_POLICY}-site"}
+)
 
 
 class AvailabilityMode(StrEnum):

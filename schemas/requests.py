@@ -6,7 +6,9 @@ from pydantic import ConfigDict, Field, model_validator
 
 from schemas.event import Event
 from schemas.identifiers import (
+    PROVIDER,
     AvailabilityMode,
+    Geo,
     KeyUri,
     MailboxAddress,
     PolicyName,
@@ -26,6 +28,15 @@ class PolicyRequested(Event):
     workload: Workload
     mode: AvailabilityMode
     keys: tuple[KeyUri, KeyUri]
+    geo: Geo | None = None
+
+    @model_validator(mode="after")
+    def _has_its_geo(self) -> Self:
+        if self.geo is not None and self.workload is not Workload.SITE:
+            raise ValueError("only a policy of workload site has a geo")
+        if self.geo is None and self.workload is Workload.SITE and self.tenant != PROVIDER:
+            raise ValueError("a policy of workload site needs a geo")
+        return self
 
     @property
     def subject(self) -> str:

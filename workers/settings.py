@@ -10,7 +10,8 @@ class WorkerSettings:
     concurrency: int = 2
     lease_seconds: float = 900.0  # longer than a handler may take: a step that is under way is nobody else's
     assign_batch: int = 20
-    policies_per_tenant: int = 50
+    policies_per_tenant: int = 50  # for mailboxes
+    policies_per_geo: int = 1  # for a tenant's sites
     trouble_first: float = 2.0
     trouble_most: float = 300.0
     reconcile_seconds: float = 1.0

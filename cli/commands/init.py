@@ -20,7 +20,7 @@ from cli.settling import EmbeddedSettling
 from cli.wiring import Parts, clock_for, open_store
 from cli.wiring.embedded import embedded
 from events.home_lock import POLL_SECONDS, FileLock
-from schemas.identifiers import PROVIDER, SERVICE_POLICY, AvailabilityMode, Workload
+from schemas.identifiers import PROVIDER, SERVICE_POLICIES, AvailabilityMode, Workload
 from schemas.requests import PolicyRequested
 from twinlock.clock import SystemClock
 from twinlock.custody.policies import find_policy
@@ -30,7 +30,7 @@ from twinlock.store.tables.tenants import tenants
 from twinlock.store.unit import Cause, new_id
 from twinlock.vaults.administration import KeyExists
 
-ROOT_KEYS = ("local://provider-a/service-mailbox", "local://provider-b/service-mailbox")
+VAULTS = ("local://provider-a", "local://provider-b")
 
 
 def register(app: typer.Typer) -> None:
@@ -78,25 +78,31 @@ async def _init(settings: Settings, timeout: float) -> bool:
 
 
 async def _make_provider(parts: Parts, timeout: float) -> bool:
-    added = await _add_tenant(parts)
-    if await _has_policy(parts):
-        return added
+    changed = await _add_tenant(parts)
+    for workload in Workload:
+        if not await _has_policy(parts, workload):
+            await _make_policy(parts, workload, timeout)
+            changed = True
+    return changed
+
+
+async def _make_policy(parts: Parts, workload: Workload, timeout: float) -> None:
+    first, second = (f"{vault}/service-{workload}" for vault in VAULTS)
     async with asyncio.TaskGroup() as group:
-        for uri in ROOT_KEYS:
+        for uri in (first, second):
             group.create_task(_make_key(parts, uri))
     wanted = PolicyRequested(
         tenant=PROVIDER,
-        name=SERVICE_POLICY,
-        workload=Workload.MAILBOX,
+        name=SERVICE_POLICIES[workload],
+        workload=workload,
         mode=AvailabilityMode.STANDARD,
-        keys=ROOT_KEYS,
+        keys=(first, second),
     )
     asked = await Session(parts, EmbeddedSettling(parts), timeout).ask(wanted)
     # An interrupted first run may have left the same request: whichever of the two was first has made the policy.
-    if not await _has_policy(parts):
+    if not await _has_policy(parts, workload):
         detail = asked.answer.detail if asked.answer else "no answer"
         raise TwinlockError(f"the service policy could not be made: {detail}", hint="mend it, then run: twinlock init")
-    return True
 
 
 async def _add_tenant(parts: Parts) -> bool:
@@ -108,10 +114,10 @@ async def _add_tenant(parts: Parts) -> bool:
         return True
 
 
-async def _has_policy(parts: Parts) -> bool:
+async def _has_policy(parts: Parts, workload: Workload) -> bool:
     async with parts.store.read() as reader:
         try:
-            await find_policy(reader, SERVICE_POLICY)
+            await find_policy(reader, SERVICE_POLICIES[workload])
         except NotFound:
             return False
     return True

@@ -79,7 +79,7 @@ def _document(status: MailboxStatus) -> dict[str, Any]:
     return {
         "address": status.address,
         "tenant": status.tenant,
-        "kind": status.kind.value,
+        "kind": status.kind and status.kind.value,
         "licensed": status.licensed,
         "is_encrypted": status.is_encrypted,
         "data_encryption_policy_id": status.policy,

@@ -6,12 +6,13 @@ from typing import Any
 from pydantic import TypeAdapter, ValidationError
 
 from cli.failures import UsageFault
-from schemas.identifiers import MailboxAddress, PolicyName, PolicyReference, TenantName
+from schemas.identifiers import Geo, MailboxAddress, PolicyName, PolicyReference, TenantName, Workload
 
 _TENANT: TypeAdapter[str] = TypeAdapter(TenantName)
 _POLICY: TypeAdapter[str] = TypeAdapter(PolicyName)
 _REFERENCE: TypeAdapter[str] = TypeAdapter(PolicyReference)
 _ADDRESS: TypeAdapter[str] = TypeAdapter(MailboxAddress)
+_GEO: TypeAdapter[str] = TypeAdapter(Geo)
 
 
 def tenant_name(text: str) -> str:
@@ -45,6 +46,21 @@ def expiry(text: str) -> datetime:
     except ValueError:
         raise UsageFault(f"{text!a} is not a date", hint="a date looks like 2030-01-31") from None
     return moment if moment.tzinfo else moment.replace(tzinfo=UTC)
+
+
+def geo(text: str) -> str:
+    """Return the name of a geo."""
+    return _checked(_GEO, text, "the name of a geo", "up to 32 letters, digits, dashes and underscores")
+
+
+def geo_of(workload: Workload, given: str | None) -> None:
+    """Refuse a policy for mailboxes with a geo, and one for sites without."""
+    if given is not None:
+        geo(given)
+    if workload is Workload.SITE and given is None:
+        raise UsageFault("a policy for sites is for those of one geo", hint="name it: --geo GEO")
+    if workload is Workload.MAILBOX and given is not None:
+        raise UsageFault("mailboxes have no geo", hint="leave out --geo, or say --workload site")
 
 
 def no_sites(given: Any) -> None:

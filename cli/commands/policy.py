@@ -23,6 +23,7 @@ from twinlock.store.tables.work import assignment_outcomes
 
 noun = typer.Typer(help="Data encryption policies.")
 
+DEFAULT_MODES = {Workload.MAILBOX: AvailabilityMode.STANDARD, Workload.SITE: AvailabilityMode.RECOVERY_ONLY}
 MOST_MAILBOXES = 500
 SHOWN = 5
 
@@ -37,22 +38,30 @@ async def create(
     session: Session,
     tenant: Tenant,
     name: Annotated[str, typer.Option("--name", metavar="N", help="The policy's name within its tenant.")],
-    workload: Annotated[Workload, typer.Option("--workload", help="What it protects; sites come later.")],
+    workload: Annotated[Workload, typer.Option("--workload", help="What it protects.")],
     key: Annotated[list[str], typer.Option("--key", metavar="URI", help="A root key; give two, in two vaults.")],
     mode: Annotated[
-        AvailabilityMode, typer.Option("--mode", help="When the availability key may serve.")
-    ] = AvailabilityMode.STANDARD,
+        AvailabilityMode | None,
+        typer.Option("--mode", help="When the availability key may serve; standard for mailboxes, else recovery-only."),
+    ] = None,
     geo: Geo = None,
 ) -> Result:
     """Make a policy; both keys are checked live first."""
-    names.no_sites(geo is not None or workload is Workload.SITE)
+    names.geo_of(workload, geo)
     names.tenant_name(tenant)
     names.policy_name(name)
     if len(key) != 2:
         raise UsageFault(f"a policy has two root keys, not {len(key)}", hint="give --key twice, in two vaults")
     for uri in key:
         session.parts.vault.locate(uri)
-    wanted = PolicyRequested(tenant=tenant, name=name, workload=workload, mode=mode, keys=(key[0], key[1]))
+    wanted = PolicyRequested(
+        tenant=tenant,
+        name=name,
+        workload=workload,
+        mode=mode or DEFAULT_MODES[workload],
+        keys=(key[0], key[1]),
+        geo=geo,
+    )
     asked = await session.ask(wanted)
     if asked.answer is None:
         return _unwaited(asked)

@@ -22,6 +22,7 @@ async def describe(reader: Reader, policy: Policy) -> dict[str, Any]:
         "name": policy.name,
         "tenant": policy.tenant,
         "workload": policy.workload.value,
+        "geo": policy.geo,
         "state": policy.state.value,
         "health": policy.health.value,
         "mode": policy.mode.value,
@@ -35,12 +36,14 @@ async def describe(reader: Reader, policy: Policy) -> dict[str, Any]:
 
 def name_of(document: dict[str, Any]) -> str:
     """Return the name by which people call a policy."""
-    return "service" if document["tenant"] == PROVIDER else f"{document['tenant']}/{document['name']}"
+    return str(document["name"] if document["tenant"] == PROVIDER else f"{document['tenant']}/{document['name']}")
 
 
 def view(document: Mapping[str, Any]) -> list[Table]:
     """Show a policy to people."""
     shown = {name: value for name, value in document.items() if name not in ("keys", "warnings")}
+    if document["geo"] is None:
+        del shown["geo"]
     shown["availability_key"] = (document["availability_key"] or {}).get("state", "absent")
     columns = ("slot", "uri", "version", "status")
     return [fields(shown), Table(columns, [[key[name] for name in columns] for key in document["keys"]])]

@@ -1,20 +1,15 @@
 """The migrations: they give the shape that the program needs, once, whoever starts first."""
 
 import asyncio
-import importlib
 import pkgutil
-import re
 from collections.abc import AsyncIterator, Awaitable, Callable
-from io import StringIO
 from typing import Any
 
 import pytest
 from alembic.autogenerate import compare_metadata
 from alembic.migration import MigrationContext
-from alembic.operations import Operations
 from sqlalchemy import Connection, event, insert, inspect, select, text
 from sqlalchemy.ext.asyncio import AsyncEngine
-from sqlalchemy.schema import CreateIndex, CreateTable
 
 from twinlock.clock import ManualClock
 from twinlock.store import migrate, tables
@@ -76,26 +71,6 @@ async def test_same_constraints(engine: AsyncEngine, empty: AsyncEngine) -> None
 
     assert set(metadata.tables) == set(migrated)
     assert expected == migrated
-
-
-def _statements(script: str) -> set[str]:
-    """Return each statement with its parts in order of the alphabet: their order in the text means nothing."""
-    found = (re.sub(r"\s+", " ", statement).strip() for statement in script.split(";"))
-    return {",".join(sorted(part.strip(" ()") for part in statement.split(","))) for statement in found if statement}
-
-
-def test_same_for_postgresql() -> None:
-    """For PostgreSQL the migrations say what the tables say."""
-    script = StringIO()
-    context = MigrationContext.configure(dialect_name="postgresql", opts={"as_sql": True, "output_buffer": script})
-    first = importlib.import_module("twinlock.store.migrations.versions.0001_mailbox_path")
-    with Operations.context(context):
-        first.upgrade()
-    made = [CreateTable(table).compile(dialect=context.dialect) for table in metadata.sorted_tables]
-    indexes = [index for table in metadata.sorted_tables for index in table.indexes]
-    expected = [*made, *(CreateIndex(index).compile(dialect=context.dialect) for index in indexes)]
-
-    assert _statements(";".join(map(str, expected))) == _statements(script.getvalue())
 
 
 async def test_second_run(empty: AsyncEngine) -> None:

@@ -32,11 +32,12 @@ class Container:
     tenant_id: str
     tenant: str
     name: str
-    kind: MailboxKind
+    kind: MailboxKind | None  # a mailbox's
     licensed: bool
     policy_id: str
     version: int
     generations: tuple[Generation, ...]
+    geo: str | None = None  # a site's
 
     @property
     def newest(self) -> Generation:
@@ -121,11 +122,12 @@ async def _load_all(reader: Reader, query: Select[*tuple[Any, ...]]) -> list[Con
             tenant_id=row.tenant_id,
             tenant=row.tenant,
             name=row.name,
-            kind=MailboxKind(row.kind),
+            kind=MailboxKind(row.kind) if row.workload == Workload.MAILBOX else None,
             licensed=row.licensed,
             policy_id=row.policy_id,
             version=row.version,
             generations=tuple(generations[row.id]),
+            geo=row.geo,
         )
         for row in rows
     ]

@@ -5,7 +5,7 @@ from dataclasses import dataclass
 
 from sqlalchemy import delete, insert, literal, select
 
-from schemas.identifiers import PROVIDER, SERVICE_POLICY, MailboxKind, Workload
+from schemas.identifiers import PROVIDER, SERVICE_POLICIES, MailboxKind, Workload
 from twinlock.content import containers, generations
 from twinlock.content.containers import Container
 from twinlock.custody.port import Asker, ContainerRef, Custodian
@@ -40,7 +40,7 @@ class MailboxStatus:
 
     address: str
     tenant: str
-    kind: MailboxKind
+    kind: MailboxKind | None
     licensed: bool
     policy: str | None
     policy_version: int
@@ -130,7 +130,7 @@ async def service_policy(reader: Reader, workload: Workload) -> str:
     found = await reader.scalar(
         select(policies.c.id)
         .join(tenants)
-        .where(tenants.c.name == PROVIDER, policies.c.workload == workload, policies.c.name == SERVICE_POLICY)
+        .where(tenants.c.name == PROVIDER, policies.c.name == SERVICE_POLICIES[workload])
     )
     if not isinstance(found, str):
         raise TwinlockError("this installation has no service policy yet", hint="run: twinlock init")

@@ -6,7 +6,15 @@ from typing import Any
 from sqlalchemy import Select, select
 from sqlalchemy.engine import Row
 
-from schemas.identifiers import PROVIDER, SERVICE_POLICY, AvailabilityMode, PolicyHealth, PolicyState, Workload
+from schemas.identifiers import (
+    PROVIDER,
+    SERVICE_POLICIES,
+    SERVICE_POLICY,
+    AvailabilityMode,
+    PolicyHealth,
+    PolicyState,
+    Workload,
+)
 from twinlock.errors import NotFound
 from twinlock.store.tables.custody import policies
 from twinlock.store.tables.tenants import tenants
@@ -27,6 +35,7 @@ class Policy:
     health: PolicyHealth
     newest_generation: int
     version: int
+    geo: str | None = None
 
     @property
     def is_service(self) -> bool:
@@ -34,16 +43,18 @@ class Policy:
         return self.tenant == PROVIDER
 
     def __str__(self) -> str:
-        return SERVICE_POLICY if self.is_service else f"{self.tenant}/{self.name}"
+        return self.name if self.is_service else f"{self.tenant}/{self.name}"
 
 
 async def find_policy(reader: Reader, reference: str, workload: Workload = Workload.MAILBOX) -> Policy:
-    """Return the policy named by its id, as TENANT/NAME, or `service`; raise `NotFound`."""
+    """Return the policy named by its id, as TENANT/NAME, or the provider's own by its name alone; raise `NotFound`.
+
+    `service` means the provider's policy of this workload.
+    """
     tenant, slash, name = reference.partition("/")
-    if reference == SERVICE_POLICY:
-        query = _base().where(
-            tenants.c.name == PROVIDER, policies.c.name == SERVICE_POLICY, policies.c.workload == workload
-        )
+    if reference in SERVICE_POLICIES.values():
+        own = SERVICE_POLICIES[workload] if reference == SERVICE_POLICY else reference
+        query = _base().where(tenants.c.name == PROVIDER, policies.c.name == own)
     elif slash:
         query = _base().where(tenants.c.name == tenant, policies.c.name == name)
     else:
@@ -86,4 +97,5 @@ def _policy(row: Row[Any]) -> Policy:
         health=PolicyHealth(row.health),
         newest_generation=row.newest_generation,
         version=row.version,
+        geo=row.geo,
     )

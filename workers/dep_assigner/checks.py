@@ -6,7 +6,7 @@ from urllib.parse import urlsplit
 
 from sqlalchemy import func, select
 
-from schemas.identifiers import PROVIDER, SERVICE_POLICY, Workload
+from schemas.identifiers import PROVIDER, SERVICE_POLICIES, Workload
 from schemas.requests import PolicyRequested
 from twinlock.custody.port import Probe
 from twinlock.keys.ports import Outcome
@@ -39,7 +39,15 @@ class Standing:
     failed: tuple[FailedCheck, ...]
 
 
-async def check_standing(reader: Reader, wanted: PolicyRequested, most: int) -> Standing:
+@dataclass(frozen=True, slots=True)
+class Limits:
+    """Say how many policies a tenant may have: for mailboxes in all, for sites in each geo."""
+
+    mailbox: int
+    geo: int
+
+
+async def check_standing(reader: Reader, wanted: PolicyRequested, limits: Limits) -> Standing:
     """Check what the database knows: tenant, name, licence and limit."""
     tenant = await reader.row(select(tenants).where(tenants.c.name == wanted.tenant))
     if tenant is None:
@@ -51,17 +59,28 @@ async def check_standing(reader: Reader, wanted: PolicyRequested, most: int) -> 
     named = select(policies.c.id).where(policies.c.tenant_id == tenant.id, policies.c.name == wanted.name)
     if await reader.row(named) is not None:
         failed.append(FailedCheck("name", wanted.name, f"{wanted.tenant} has a policy of this name; choose another"))
-    count = select(func.count()).where(policies.c.tenant_id == tenant.id, policies.c.workload == wanted.workload)
-    if wanted.tenant != PROVIDER and await reader.scalar(count) >= most:
-        failed.append(FailedCheck("limit", wanted.tenant, f"it has {most} mailbox policies, the most it may"))
+    if wanted.tenant != PROVIDER:
+        failed += await _beyond_limit(reader, tenant.id, wanted, limits)
     return Standing(tenant.id, tuple(failed))
 
 
+async def _beyond_limit(reader: Reader, tenant_id: str, wanted: PolicyRequested, limits: Limits) -> list[FailedCheck]:
+    policy = policies.c
+    count = select(func.count()).where(policy.tenant_id == tenant_id, policy.workload == wanted.workload)
+    most, what = limits.mailbox, "mailbox policies"
+    if wanted.workload is Workload.SITE:
+        count, most, what = count.where(policy.geo == wanted.geo), limits.geo, f"site policies in geo {wanted.geo}"
+    if await reader.scalar(count) < most:
+        return []
+    return [FailedCheck("limit", wanted.tenant, f"it has {most} {what}, the most it may")]
+
+
 def _reserved(wanted: PolicyRequested) -> Sequence[FailedCheck]:
-    if wanted.workload is not Workload.MAILBOX:
-        return [FailedCheck("workload", wanted.workload, "this version protects mailboxes only")]
-    if (wanted.tenant == PROVIDER) != (wanted.name == SERVICE_POLICY):
-        return [FailedCheck("name", wanted.name, f"{SERVICE_POLICY} is the name of the provider's own policy")]
+    own = SERVICE_POLICIES[wanted.workload]
+    if wanted.tenant == PROVIDER and wanted.name != own:
+        return [FailedCheck("name", wanted.name, f"the provider's own policy of this workload is called {own}")]
+    if wanted.tenant != PROVIDER and wanted.name in SERVICE_POLICIES.values():
+        return [FailedCheck("name", wanted.name, "only the provider's own policy has this name; choose another")]
     return []
 
 

@@ -18,7 +18,7 @@ from twinlock.keys.ports import VaultFailure
 from twinlock.store.tables.custody import availability_keys, policies, root_key_pins, root_keys
 from twinlock.store.tables.tenants import tenants
 from twinlock.store.unit import StaleRead, Store, Unit
-from workers.dep_assigner.checks import FailedCheck, check_key, check_pair, check_standing
+from workers.dep_assigner.checks import FailedCheck, Limits, check_key, check_pair, check_standing
 from workers.dep_assigner.policy_keys import store_policy_key
 from workers.settings import WorkerSettings
 
@@ -44,13 +44,13 @@ class CreatePolicy:
     def __init__(self, store: Store, custodian: Custodian, settings: WorkerSettings) -> None:
         self._store = store
         self._custodian = custodian
-        self._settings = settings
+        self._limits = Limits(settings.policies_per_tenant, settings.policies_per_geo)
 
     async def prepare(self, event: PolicyRequested, received: Received) -> _Plan:
         """Make every check, and where none failed have the policy key made."""
         asker = Asker(service(PURPOSE), received.cause, job=RequestRef(received.asked.source, received.asked.id))
         async with self._store.read() as reader:
-            standing = await check_standing(reader, event, self._settings.policies_per_tenant)
+            standing = await check_standing(reader, event, self._limits)
         failed = [*standing.failed, *check_pair(event.keys)]
         for probe in await self._probe(event, asker):
             failed += check_key(probe)
@@ -81,7 +81,7 @@ class CreatePolicy:
             return
         # One policy of a tenant at a time: two that count at once would both find room below the limit.
         await unit.row(select(tenants.c.id).where(tenants.c.name == plan.wanted.tenant).with_for_update(key_share=True))
-        standing = await check_standing(unit, plan.wanted, self._settings.policies_per_tenant)
+        standing = await check_standing(unit, plan.wanted, self._limits)
         if standing.failed or standing.tenant_id != plan.order.tenant_id:
             raise StaleRead
         await _store(unit, plan.wanted, plan.order, plan.made)
@@ -104,7 +104,7 @@ async def _store(unit: Unit, wanted: PolicyRequested, order: PolicyKeyOrder, mad
             tenant_id=order.tenant_id,
             name=wanted.name,
             workload=wanted.workload,
-            geo=None,
+            geo=wanted.geo,
             mode=wanted.mode,
             state=PolicyState.ACTIVE,
             health=PolicyHealth.HEALTHY,
@@ -140,4 +140,5 @@ def _created(wanted: PolicyRequested, policy: str) -> PolicyCreated:
         workload=wanted.workload,
         mode=wanted.mode,
         keys=wanted.keys,
+        geo=wanted.geo,
     )

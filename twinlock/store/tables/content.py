@@ -17,6 +17,8 @@ from sqlalchemy import (
 
 from twinlock.store.tables.base import UtcDateTime, metadata
 
+MAX_PATH_BYTES = 2000  # an entry of a unique index of PostgreSQL has room for 2,704 bytes
+
 containers = Table(
     "containers",
     metadata,
@@ -26,6 +28,7 @@ containers = Table(
     Column("name", String(320), nullable=False),
     Column("kind", String(10), nullable=False),
     Column("licensed", Boolean, nullable=False),
+    Column("geo", String(32)),  # a site's; a site's name is TENANT/SITE
     Column("policy_id", ForeignKey("policies.id"), nullable=False),
     Column("newest_generation", Integer, nullable=False),
     Column("version", Integer, nullable=False),
@@ -33,9 +36,10 @@ containers = Table(
     UniqueConstraint("workload", "name"),
     Index("ix_containers_tenant_id_workload_name", "tenant_id", "workload", "name"),
     Index("ix_containers_policy_id", "policy_id"),
+    Index("ix_containers_tenant_id_geo_id", "tenant_id", "geo", "id"),
 )
 
-# One row a generation of a container key. `item_count` is how many items lie under it now, kept exact by every
+# One row a generation of a container key. `item_count` is how many items or files lie under it now, kept exact by every
 # transaction that adds, moves or deletes one; `encrypted_count` is how many it has ever encrypted (at most 2**31).
 container_keys = Table(
     "container_keys",
@@ -73,6 +77,29 @@ items = Table(
     ForeignKeyConstraint(["container_id", "generation"], ["container_keys.container_id", "container_keys.generation"]),
     UniqueConstraint("container_id", "generation", "import_mac", "occurrence"),
     CheckConstraint("(body IS NULL) <> (object_name IS NULL)", name="one_place"),
+)
+
+# Files of sites, each one blob under its own key, which the site key of `generation` wraps; law 3 as above. `path` is
+# the name as the file system has it, in bytes. An empty folder has a row, too: its path ends in a slash, and it has
+# neither key nor object.
+files = Table(
+    "files",
+    metadata,
+    Column("container_id", String(36), primary_key=True),
+    Column("id", String(32), primary_key=True),
+    Column("path", LargeBinary(MAX_PATH_BYTES), nullable=False),
+    Column("generation", Integer, nullable=False),
+    Column("version", Integer, nullable=False),
+    Column("size", BigInteger, nullable=False),
+    Column("wrapped_key", LargeBinary),
+    Column("content_mac", LargeBinary(32)),
+    Column("object_name", String(200)),
+    Column("created_at", UtcDateTime, nullable=False),
+    ForeignKeyConstraint(["container_id", "generation"], ["container_keys.container_id", "container_keys.generation"]),
+    UniqueConstraint("container_id", "path"),
+    Index("ix_files_container_id_generation_id", "container_id", "generation", "id"),
+    CheckConstraint("(object_name IS NULL) = (wrapped_key IS NULL)", name="blob_has_key"),
+    CheckConstraint("(object_name IS NULL) = (content_mac IS NULL)", name="blob_has_mac"),
 )
 
 # Law 14: an upload's intent is committed before the object is written.

@@ -1,6 +1,7 @@
 """Policies, their keys and what their vaults answered; owned by the custodian and the DEP assigner."""
 
 from sqlalchemy import (
+    BigInteger,
     Boolean,
     Column,
     ForeignKey,
@@ -113,6 +114,29 @@ availability_keys = Table(
     Column("policy_id", ForeignKey("policies.id"), primary_key=True),
     Column("uri", String(500), primary_key=True),
     Column("state", String(10), nullable=False),
+)
+
+# Law 8: every revocation and every lifting of one, by a rising number; the newest number is the epoch.
+revocations = Table(
+    "revocations",
+    metadata,
+    Column("number", Serial, primary_key=True),
+    Column("policy_id", ForeignKey("policies.id"), nullable=False),
+    Column("state", String(10), nullable=False),
+    Column("at", UtcDateTime, nullable=False),
+    Column("publisher", String(100), nullable=False),
+    Index("ix_revocations_policy_id", "policy_id"),
+)
+
+# Law 8: the custodian processes that may serve, and the newest epoch that each has confirmed, on the database's clock.
+custodians = Table(
+    "custodians",
+    metadata,
+    Column("instance", String(150), primary_key=True),
+    Column("name", String(40), nullable=False),
+    Column("epoch", BigInteger, nullable=False),
+    Column("confirmed_at", UtcDateTime, nullable=False),
+    Column("registered_at", UtcDateTime, nullable=False),
 )
 
 # Law 15: per writer a gapless sequence and a MAC; nobody updates or deletes here.

@@ -1,6 +1,6 @@
 """Requests, jobs and whose turn it is; owned by the workers."""
 
-from sqlalchemy import BigInteger, Boolean, Column, Index, Integer, LargeBinary, String, Table
+from sqlalchemy import BigInteger, Boolean, Column, ForeignKey, Index, Integer, LargeBinary, String, Table
 
 from twinlock.store.tables.base import Json, UtcDateTime, metadata
 
@@ -31,6 +31,18 @@ assignment_outcomes = Table(
     Column("container", String(320), primary_key=True),
     Column("outcome", String(10), nullable=False),
     Column("reason", String(500), nullable=False),
+)
+
+# Which policy a tenant's sites of a geo are under, or on their way to; no row before the first registration.
+geos = Table(
+    "geos",
+    metadata,
+    Column("tenant_id", ForeignKey("tenants.id"), primary_key=True),
+    Column("geo", String(32), primary_key=True),
+    Column("policy_id", ForeignKey("policies.id"), nullable=False),
+    Column("state", String(12), nullable=False),
+    Column("since", UtcDateTime, nullable=False),
+    Column("version", Integer, nullable=False),
 )
 
 # Law 12: unfinished background work. The row goes when the work is done; the fencing number rises with every claim and
