@@ -79,6 +79,7 @@ def _refused(wanted: PolicyRequested, answer: Answer) -> Result:
         "tenant": wanted.tenant,
         "name": wanted.name,
         "workload": wanted.workload.value,
+        "geo": wanted.geo,
         "mode": wanted.mode.value,
         "state": "refused",
         "failed": failed,
