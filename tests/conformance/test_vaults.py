@@ -461,6 +461,37 @@ async def test_outage(subject: Subject) -> None:
 
 
 @having(Ability.OWN)
+async def test_delay(subject: Subject, clock: ManualClock) -> None:
+    """A slow vault answers rightly, once its delay is over; other vaults are fast, and so is this one later."""
+    wrapped, elsewhere = await subject.wrap(), await subject.wrap(subject.elsewhere)
+    await subject.owner.set_delay(subject.places[0], 2.5)
+    async with asyncio.TaskGroup() as group:
+        slow = group.create_task(subject.vault.unwrap(wrapped, CONTEXT))
+        assert PAYLOAD == await subject.vault.unwrap(elsewhere, CONTEXT)
+        while not clock.sleepers:  # noqa: ASYNC110  # the clock under test has no event for it
+            await asyncio.sleep(0)
+        clock.advance(2.4)
+        await asyncio.sleep(0)
+        assert not slow.done()
+        clock.advance(0.1)
+    await subject.owner.set_delay(subject.places[0], 0)
+
+    assert PAYLOAD == slow.result()
+    assert PAYLOAD == await subject.vault.unwrap(wrapped, CONTEXT)
+
+
+@having(Ability.OWN)
+async def test_impossible_delay(subject: Subject) -> None:
+    """A delay that is none is refused, and so is one of a vault that is not there."""
+    await subject.wrap()
+    for seconds in (-1, float("nan"), float("inf")):
+        with pytest.raises(AdministrationError, match="that slow"):
+            await subject.owner.set_delay(subject.places[0], seconds)
+    with pytest.raises(NoSuchKey):
+        await subject.owner.set_delay("missing", 1)
+
+
+@having(Ability.OWN)
 async def test_administration_during_outage(subject: Subject) -> None:
     """A key is disabled while its vault is in outage, and denied once the vault answers."""
     wrapped = await subject.wrap()

@@ -94,6 +94,7 @@ async def test_modes(vault: LocalVault, root: Path) -> None:
     await vault.create_root_key(URI)
     await vault.rotate(URI)
     await vault.set_outage("contoso", True)
+    await vault.set_delay("contoso", 2.5)
     modes = {path.name: stat.S_IMODE(path.stat().st_mode) for path in [root, *below(root)]}
 
     assert {
@@ -102,6 +103,7 @@ async def test_modes(vault: LocalVault, root: Path) -> None:
         "root.json": 0o600,
         ".lock": 0o600,
         ".outage": 0o600,
+        ".delay": 0o600,
     } == modes
 
 

@@ -109,3 +109,7 @@ class KeyAdministration(Protocol):
     async def outage(self, vault: str) -> bool:
         """Say whether a vault, named without scheme, was made unreachable."""
         ...
+
+    async def set_delay(self, vault: str, seconds: float) -> None:
+        """Have a whole vault, named without scheme, keep its answers back for so long; 0 ends it."""
+        ...

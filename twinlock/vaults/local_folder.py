@@ -4,6 +4,7 @@
     ROOT/VAULT/KEY.json   0600, everything the name ever held (`NamedKeys`), secret bytes in the clear
     ROOT/VAULT/.lock      held (flock) by whoever changes a file of the vault
     ROOT/VAULT/.outage    the vault is unreachable while this exists
+    ROOT/VAULT/.delay     for so many seconds it keeps every answer back
     ROOT/VAULT/.new-*     a file on its way; one without a holder of the lock is the rest of a killed process
 
 Readers take no lock: a file is replaced as a whole. No name begins with a dot, so no key can hide behind these files.
@@ -30,6 +31,7 @@ from twinlock.vaults.uris import KeyUri
 
 _LOCK: Final = ".lock"
 _OUTAGE: Final = ".outage"
+_DELAY: Final = ".delay"
 _NEW: Final = ".new-"
 _LARGEST_FILE: Final = 4 << 20  # over a thousand versions; bounds what a planted file can make us read
 _LOCK_SECONDS: Final = 10.0  # a lock is held for milliseconds: whoever holds it longer is stuck
@@ -89,6 +91,23 @@ class FolderShelf:
         else:
             marker.unlink(missing_ok=True)
         _sync_folder(marker.parent)
+
+    def delay(self, vault: str) -> float:
+        """Return for how many seconds a vault keeps its answers back; nothing readable is no delay."""
+        try:
+            return float((self._root / vault / _DELAY).read_text())
+        except (FileNotFoundError, ValueError):
+            return 0.0
+
+    def set_delay(self, vault: str, seconds: float) -> None:
+        """Have a vault keep its answers back for so long; a fault for an unknown vault."""
+        self._check_vault(vault)
+        marker = self._root / vault / _DELAY
+        if seconds:
+            _replace(marker, str(seconds).encode())
+        else:
+            marker.unlink(missing_ok=True)
+            _sync_folder(marker.parent)
 
     def _path(self, uri: KeyUri) -> Path:
         return self._root / uri.vault / f"{uri.key}.json"

@@ -32,6 +32,14 @@ class KeyShelf(Protocol):
         """Make a vault unreachable or reachable; a fault for an unknown vault."""
         ...
 
+    def delay(self, vault: str) -> float:
+        """Return for how many seconds a vault keeps its answers back."""
+        ...
+
+    def set_delay(self, vault: str, seconds: float) -> None:
+        """Have a vault keep its answers back for so long; a fault for an unknown vault."""
+        ...
+
 
 class MemoryShelf:
     """Keep named keys in this process; its steps never block, so one thread of an event loop needs no lock."""
@@ -39,6 +47,7 @@ class MemoryShelf:
     def __init__(self) -> None:
         self._vaults: dict[str, dict[KeyUri, NamedKeys]] = {}
         self._outages: set[str] = set()
+        self._delays: dict[str, float] = {}
 
     def read(self, uri: KeyUri) -> NamedKeys | None:
         """Return what the name holds now, None for a name that never was; a fault for an unknown vault."""
@@ -61,3 +70,13 @@ class MemoryShelf:
         if vault not in self._vaults:
             raise VaultFault(Reason.UNKNOWN_VAULT)
         (self._outages.add if on else self._outages.discard)(vault)
+
+    def delay(self, vault: str) -> float:
+        """Return for how many seconds a vault keeps its answers back."""
+        return self._delays.get(vault, 0.0)
+
+    def set_delay(self, vault: str, seconds: float) -> None:
+        """Have a vault keep its answers back for so long; a fault for an unknown vault."""
+        if vault not in self._vaults:
+            raise VaultFault(Reason.UNKNOWN_VAULT)
+        self._delays[vault] = seconds

@@ -42,7 +42,10 @@ class SoftwareVault(SoftwareAdministration):
     async def _answer(self, operation: str, uri: str, work: Callable[[], T]) -> T:
         """Be the seam of the port: whatever goes wrong leaves as a vault failure."""
         try:
-            return await self._off_loop(work)
+            answer, delay = await self._off_loop(lambda: (work(), self._delay(uri)))
+            if delay:
+                await self._clock.sleep(delay)
+            return answer
         except Exception as fault:  # noqa: BLE001 - the seam: nothing but the five classes may leave
             raise classify(fault, uri) from None  # the cause may hold key material in its frames
 
@@ -89,6 +92,9 @@ class SoftwareVault(SoftwareAdministration):
         if self._shelf.outage(key.vault):
             raise VaultFault(Reason.OUTAGE)
         return key
+
+    def _delay(self, uri: str) -> float:
+        return self._shelf.delay(self.locate(uri).vault)
 
     def _find(self, key: KeyUri) -> NamedKeys | None:
         try:

@@ -14,6 +14,8 @@ from twinlock.vaults.uris import KeyUri, check_name, parse_key_uri
 
 T = TypeVar("T")
 
+MOST_DELAY_SECONDS = 3600.0
+
 
 class SoftwareAdministration:
     """Implement `KeyAdministration`; see there for what each method promises."""
@@ -63,6 +65,10 @@ class SoftwareAdministration:
     async def outage(self, vault: str) -> bool:
         """Say whether a vault, named without scheme, was made unreachable."""
         return await self._administer(vault, lambda: self._shelf.outage(check_name(vault, "vault")))
+
+    async def set_delay(self, vault: str, seconds: float) -> None:
+        """Have a whole vault, named without scheme, keep its answers back for so long; 0 ends it."""
+        await self._administer(vault, lambda: self._shelf.set_delay(check_name(vault, "vault"), _check_delay(seconds)))
 
     async def _off_loop(self, work: Callable[[], T]) -> T:
         """Do blocking work; a vault whose work really blocks does it in a thread."""
@@ -123,6 +129,12 @@ def _restored(key: KeyRecord, uri: str) -> KeyRecord:
     if not key.versions:
         raise VaultFault(Reason.DESTROYED)
     return key.but(deleted=None)
+
+
+def _check_delay(seconds: float) -> float:
+    if not 0 <= seconds <= MOST_DELAY_SECONDS:
+        raise AdministrationError("a vault can't be that slow", hint=f"say 0 to {MOST_DELAY_SECONDS:g} seconds")
+    return seconds
 
 
 def _check_date(expires: datetime | None) -> None:
