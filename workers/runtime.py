@@ -16,7 +16,8 @@ from workers.settings import WorkerSettings
 
 log = logging.getLogger(__name__)
 
-Loop = Callable[[], Coroutine[Any, Any, None]]  # goes on until it is cancelled
+Loop = Callable[[], Coroutine[Any, Any, None]]  # goes on until it is cancelled, or drained
+Drain = Callable[[float], Coroutine[Any, Any, None]]  # ends what was begun, in at most so many seconds
 
 
 class LoopEnded(RuntimeError):
@@ -27,7 +28,10 @@ class LoopEnded(RuntimeError):
 
 
 class Fleet:
-    """Run workers in this process until told to stop; `loops` are what runs beside them for as long."""
+    """Run workers in this process until told to stop; `loops` are what runs beside them for as long.
+
+    `drains` let those of the loops that answer somebody finish what they have begun.
+    """
 
     def __init__(
         self,
@@ -39,6 +43,7 @@ class Fleet:
         clock: Clock,
         settings: WorkerSettings,
         loops: Sequence[Loop] = (),
+        drains: Sequence[Drain] = (),
     ) -> None:
         self._names = names
         self._store = store
@@ -48,6 +53,7 @@ class Fleet:
         self._clock = clock
         self._settings = settings
         self._loops = loops
+        self._drains = (consumers.drain, *drains)
         self._stopping = False
 
     async def run(self, stop: asyncio.Event) -> None:
@@ -61,10 +67,15 @@ class Fleet:
             background += [group.create_task(self._for_ever(self._repeat(periodic))) for periodic in self._periodic]
             await stop.wait()
             self._stopping = True
-            await self._consumers.drain(self._settings.drain_seconds)
+            await self._drain()
             for task in background:
                 task.cancel()
         await self._last_pass()
+
+    async def _drain(self) -> None:
+        async with asyncio.TaskGroup() as group:
+            for drain in self._drains:
+                group.create_task(drain(self._settings.drain_seconds))
 
     async def _last_pass(self) -> None:
         try:

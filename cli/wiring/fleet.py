@@ -29,7 +29,7 @@ from twinlock.keys.ports import Clock
 from twinlock.store.unit import Store
 from workers.health import Check
 from workers.roster import ROSTER, Periodic, handlers_of, upkeep_of
-from workers.runtime import Fleet, Loop
+from workers.runtime import Drain, Fleet, Loop
 from workers.tik_cache_refresher.hosting import Hosting, probing
 
 AUDIT_WRITER = TIK_CACHE_REFRESHER
@@ -53,6 +53,7 @@ class _Custody:
     loops: tuple[Loop, ...] = ()
     periodic: tuple[Periodic, ...] = ()
     lanes: tuple[Consuming, ...] = ()
+    drains: tuple[Drain, ...] = ()
 
 
 @asynccontextmanager
@@ -89,7 +90,9 @@ def _fleet(parts: Parts, transport: AmqpTransport, worker: str, custody: _Custod
     )
     loops = [*custody.loops, *_collecting(transport, store, worker)]
     periodic = [*custody.periodic, *upkeep_of(parts.workplace, [worker])]
-    return Fleet([worker], store, Relay(store, transport, clock), consumers, periodic, clock, settings, loops)
+    return Fleet(
+        [worker], store, Relay(store, transport, clock), consumers, periodic, clock, settings, loops, custody.drains
+    )
 
 
 def _collecting(transport: AmqpTransport, store: Store, worker: str) -> list[Loop]:
@@ -111,7 +114,9 @@ async def _custody(stack: AsyncExitStack, settings: Settings, clock: Clock, stor
     custodian = await stack.enter_async_context(local_custodian(settings, clock, store, AUDIT_WRITER))
     lanes = _lanes(stack, settings)
     hosting = Hosting(_host(settings, clock, store, custodian).serve, lanes, settings.workers)
-    return _Custody(custodian, (hosting.run,), (probing(custodian, settings.workers),), tuple(lanes.values()))
+    return _Custody(
+        custodian, (hosting.run,), (probing(custodian, settings.workers),), tuple(lanes.values()), (hosting.drain,)
+    )
 
 
 def _host(settings: Settings, clock: Clock, store: Store, custodian: LocalCustodian) -> CustodianHost:

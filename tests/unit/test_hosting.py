@@ -98,3 +98,57 @@ async def test_forged_reply_is_waited_past() -> None:
         asked = group.create_task(carrier.ask(b"x", Lane.USER, 60, _text))
 
     assert "ok at last" == asked.result()
+
+
+async def test_drained() -> None:
+    """Told to stop, it answers what it has begun, takes nothing more, and ends without a fault."""
+    begun, release, served = asyncio.Event(), asyncio.Event(), list[bytes]()
+
+    async def _serve(body: bytes, _sender: str | None) -> bytes:
+        served.append(body)
+        begun.set()
+        await release.wait()
+        return b"ok " + body
+
+    carrier = MemoryCarrier()
+    hosting = Hosting(_serve, {lane: carrier.calls(lane) for lane in Lane}, SETTINGS)
+    async with asyncio.TaskGroup() as group:
+        running = group.create_task(hosting.run())
+        asked = group.create_task(carrier.ask(b"begun", Lane.USER, 60, _text))
+        await begun.wait()
+        draining = group.create_task(hosting.drain(60))
+        await asyncio.sleep(0)
+        late = group.create_task(_unanswered(carrier))
+        await late
+        assert not draining.done()
+        release.set()
+
+    assert "ok begun" == asked.result()
+    assert [b"begun"] == served
+    assert running.done()
+
+
+async def _unanswered(carrier: MemoryCarrier) -> None:
+    with pytest.raises(CustodianSilent):
+        await carrier.ask(b"late", Lane.USER, 0.05, _text)
+
+
+async def test_cut_after_the_grace_time() -> None:
+    """A call that does not end in time holds up nobody who stops the custodian."""
+    begun = asyncio.Event()
+
+    async def _serve(_body: bytes, _sender: str | None) -> bytes:
+        begun.set()
+        await asyncio.Event().wait()
+        return b"never"
+
+    carrier = MemoryCarrier()
+    hosting = Hosting(_serve, {lane: carrier.calls(lane) for lane in Lane}, SETTINGS)
+    async with asyncio.TaskGroup() as group:
+        running = group.create_task(hosting.run())
+        group.create_task(_unanswered(carrier))
+        await begun.wait()
+        await hosting.drain(0.01)
+        running.cancel()
+
+    assert running.cancelled()

@@ -16,25 +16,47 @@ Serve = Callable[[bytes, str | None], Awaitable[bytes | None]]
 
 
 class Hosting:
-    """Take calls from every lane until cancelled; a busy lane never takes another's places."""
+    """Take calls from every lane until drained or cancelled; a busy lane never takes another's places."""
 
     def __init__(self, serve: Serve, lanes: Mapping[Lane, Calls], settings: WorkerSettings) -> None:
         self._serve = serve
         self._lanes = lanes
         self._places = {Lane.USER: settings.user_calls, Lane.BACKGROUND: settings.background_calls}
+        self._draining = False
+        self._stopped = asyncio.Event()
+        self._stopped.set()
 
     async def run(self) -> None:
-        """Serve all lanes; what ends one of them is a fault and ends all."""
-        async with asyncio.TaskGroup() as group:
-            for lane, calls in self._lanes.items():
-                group.create_task(unstrayed(self._take(calls, asyncio.Semaphore(self._places[lane]))))
+        """Serve all lanes; what ends one of them undrained is a fault and ends all."""
+        self._stopped.clear()
+        try:
+            async with asyncio.TaskGroup() as group:
+                for lane, calls in self._lanes.items():
+                    group.create_task(unstrayed(self._take(calls, asyncio.Semaphore(self._places[lane]))))
+        finally:
+            self._stopped.set()
+
+    async def drain(self, grace: float) -> None:
+        """Take nothing more, and wait up to `grace` seconds for the calls that were begun.
+
+        Given back, no replica would answer one of them: it was taken once, and its caller would wait for its expiry.
+        """
+        self._draining = True
+        try:
+            async with asyncio.timeout(grace):
+                for calls in self._lanes.values():
+                    await calls.stop()
+                await self._stopped.wait()
+        except TimeoutError:
+            log.warning("calls are cut after the grace time; their callers ask again")
 
     async def _take(self, calls: Calls, places: asyncio.Semaphore) -> None:
         async with asyncio.TaskGroup() as group:
             async for call in calls:
                 await places.acquire()
                 group.create_task(self._handle(call, places))
-        raise RuntimeError("the custodian's calls have ended")
+        if not self._draining:
+            raise RuntimeError("the custodian's calls have ended")
 
     async def _handle(self, call: IncomingCall, places: asyncio.Semaphore) -> None:
         try:

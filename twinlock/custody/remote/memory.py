@@ -28,21 +28,28 @@ class MemoryCall:
 class MemoryCalls:
     """Hand out the requests of one lane."""
 
-    def __init__(self, queue: "asyncio.Queue[MemoryCall]") -> None:
+    def __init__(self, queue: "asyncio.Queue[MemoryCall | None]") -> None:
         self._queue = queue
 
     def __aiter__(self) -> AsyncIterator[MemoryCall]:
         return self
 
     async def __anext__(self) -> MemoryCall:
-        return await self._queue.get()
+        call = await self._queue.get()
+        if call is None:
+            raise StopAsyncIteration
+        return call
+
+    async def stop(self) -> None:
+        """Hand out no more than what waits already."""
+        self._queue.put_nowait(None)
 
 
 class MemoryCarrier:
     """Be the `Requester` of any number of callers, and hand their requests out by lane."""
 
     def __init__(self) -> None:
-        self._queues: defaultdict[Lane, asyncio.Queue[MemoryCall]] = defaultdict(asyncio.Queue)
+        self._queues: defaultdict[Lane, asyncio.Queue[MemoryCall | None]] = defaultdict(asyncio.Queue)
 
     def calls(self, lane: Lane) -> MemoryCalls:
         """Return the requests of a lane."""

@@ -46,8 +46,12 @@ class IncomingCall(Protocol):
 
 
 class Calls(Protocol):
-    """Hand out the requests of one lane, for ever; those that are not settled bound how many come."""
+    """Hand out the requests of one lane until stopped; those that are not settled bound how many come."""
 
     def __aiter__(self) -> AsyncIterator[IncomingCall]:
         """Begin to take requests."""
+        ...
+
+    async def stop(self) -> None:
+        """Hand out no more; what was handed out may still be settled."""
         ...

@@ -34,6 +34,7 @@ if TYPE_CHECKING:
 
 T = TypeVar("T")
 QUICK = LinkSettings(connect=3.0, call=3.0, first_pause=0.05, longest_pause=0.2)
+_PLACES = 4
 CONSUMING = ConsumingSettings(silence=5.0, settle=3.0, first_pause=0.05, longest_pause=0.2)
 # What a broker's administrator grants, and no more.
 CALLER = (r"^twinlock\.reply\..*$", r"^twinlock\.(rpc|reply\..*)$", r"^twinlock\.(replies|reply\..*)$")
@@ -60,14 +61,14 @@ class Bus:
             await requester.close()
 
     @asynccontextmanager
-    async def serving(self) -> AsyncIterator[None]:
+    async def serving(self) -> AsyncIterator[Hosting]:
         """Serve both lanes."""
         consuming, publishing = (Link(self.host_url, name, QUICK) for name in ("consumes", "publishes"))
-        lanes = {lane: AmqpLane(consuming, Replying(publishing), lane, 4, CONSUMING) for lane in Lane}
+        lanes = {lane: AmqpLane(consuming, Replying(publishing), lane, _PLACES, CONSUMING) for lane in Lane}
         hosting = Hosting(self.afar.serve, lanes, WorkerSettings())
         try:
             async with beside(hosting.run()):
-                yield
+                yield hosting
         finally:
             await consuming.close()
             await publishing.close()
@@ -207,6 +208,35 @@ async def test_background_does_not_starve_people(custody: "Custody", bus: Bus, r
 
     assert [] == done
     assert {opened.key.commitment()} == {call.result().key.commitment() for call in waiting}
+
+
+async def test_stopped_custodian(bus: Bus, ref: ContainerRef) -> None:
+    """A custodian that stops answers every call that it has begun, and leaves all others to the next one."""
+    full, release, real, served = asyncio.Event(), asyncio.Event(), bus.afar.serve, list[bytes]()
+
+    async def _serve(body: bytes, sender: str | None = None) -> bytes | None:
+        served.append(body)
+        if len(served) == _PLACES:
+            full.set()
+        await release.wait()
+        return await real(body, sender)
+
+    bus.afar.serve = _serve  # type: ignore[method-assign]  # a custodian that is slow
+    async with bus.calling("operator") as (people, _), asyncio.TaskGroup() as group:
+        async with bus.serving() as leaving:
+            calls = [group.create_task(people.open_container_key(ref, bus.afar.user(20.0))) for _ in range(6)]
+            await full.wait()
+            stopping = group.create_task(leaving.drain(10.0))
+            await asyncio.sleep(0)
+            release.set()
+            await stopping
+            begun = len(served)
+        async with bus.serving():
+            await asyncio.wait(calls)
+
+    assert _PLACES == begun
+    assert 6 == len(set(served)) == len(served)
+    assert 1 == len({call.result().key.commitment() for call in calls})
 
 
 async def test_broker_restarts(bus: Bus, rabbit: "RabbitNode", ref: ContainerRef) -> None:
