@@ -46,7 +46,9 @@ async def _check_job(reader: Reader, caller: str, kind: str, asker: Asker, askin
         raise NotPermitted(f"job {job.id} is not about policy {target}", policy=target, hint=_OVER)
     found = await _containers(reader, refs)
     for ref in refs:
-        if not await _concerns(reader, job, ref, found.get(ref.container_id)):
+        if not await _concerns(
+            reader, job, ref, found.get(ref.container_id), opens=isinstance(asking, OpenContainerKey)
+        ):
             raise NotPermitted(f"job {job.id} is not about container {ref.container_id}", policy=target or "")
 
 
@@ -66,10 +68,13 @@ async def _containers(reader: Reader, refs: Sequence[ContainerRef]) -> Mapping[s
     return {row.id: row for row in await reader.rows(select(containers).where(containers.c.id.in_(ids)))}
 
 
-async def _concerns(reader: Reader, job: Row[Any], ref: ContainerRef, container: Row[Any] | None) -> bool:
+async def _concerns(
+    reader: Reader, job: Row[Any], ref: ContainerRef, container: Row[Any] | None, *, opens: bool
+) -> bool:
+    """Tell whether a job is about a container; what opens a key names a job about that very container."""
     if container is None or container.tenant_id != ref.tenant_id:
         return False
-    if job.container_id is not None:
+    if job.container_id is not None or opens:
         return bool(job.container_id == container.id)
     if job.kind == "roll":
         return await _is_under(reader, container.id, job.policy_id)

@@ -89,6 +89,14 @@ async def test_law_10_anothers_container(custody: "Custody", afar: "Afar", ref: 
         await _step(afar, ref, job)
 
 
+async def test_law_10_no_ones_container(afar: "Afar", ref: ContainerRef) -> None:
+    """Law 10: a job about a whole tenant opens no container."""
+    job = await afar.job("reencrypt", REENCRYPTOR)
+
+    with pytest.raises(NotPermitted, match="not about container box"):
+        await _step(afar, ref, job)
+
+
 async def test_law_10_anothers_job(afar: "Afar", ref: ContainerRef) -> None:
     """Law 10: another worker's job, and a job of another kind, are no warrant."""
     foreign = await afar.job("reencrypt", ASSIGNER, container_id=ref.container_id)
