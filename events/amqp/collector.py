@@ -1,7 +1,7 @@
 """Dead letters come from the broker into the table, and from the table back into the broker.
 
-Both directions repeat after a crash: a letter has a number of its own, by which its second burial is recognised, and
-what is put back twice is absorbed by the inbox.
+Both directions repeat after a crash: a letter has a name, by which its second burial is recognised, and what is put
+back twice is absorbed by the inbox, or is one letter again.
 """
 
 import hashlib
@@ -23,6 +23,7 @@ from events.inbox import Entry, admit
 from events.transport import Message
 from events.waiting import unless
 from schemas.event import MessageRefused
+from twinlock.crashpoints import CrashPoint, reach
 from twinlock.store.tables.bus import deliveries
 from twinlock.store.unit import Cause, Store
 
@@ -62,6 +63,7 @@ class Collector:
             session, delivery = taken
             try:
                 await self._kept(session, letter(delivery, self._transport.login))
+                reach(CrashPoint.AFTER_BURIAL)
                 await session.ack(delivery)
             except BrokerGone as gone:
                 log.info("a dead letter is collected again: %s", gone.detail)
@@ -85,6 +87,7 @@ class Collector:
         outcomes = await self._transport.outlet.send_all([self._parcel(row) for row in rows])
         sent = [row.number for row, trouble in zip(rows, outcomes, strict=True) if trouble is None]
         if sent:
+            reach(CrashPoint.AFTER_PUT_BACK)
             await self._forget(sent)
         return len(sent)
 
@@ -111,7 +114,8 @@ class Collector:
 
     def _parcel(self, row: Row[Any]) -> Parcel:
         message = Message(**{name: row._mapping[name] for name in _CARRIED})
-        headers = {wire.PUBLISHER: row.publisher, wire.ATTEMPT: row.attempts}
+        began = f"{row.number}.{row.not_before.isoformat()}"
+        headers = {wire.PUBLISHER: row.publisher, wire.ATTEMPT: row.attempts, wire.ROUND: began}
         outgoing = wire.outgoing(message, self._transport.login, headers)
         return Parcel(names.retry_exchange(self._worker), names.NOW, outgoing)
 
@@ -127,7 +131,7 @@ def letter(delivery: AbstractIncomingMessage, login: str) -> Letter:
         came = wire.arrived(delivery, believed=own)
         message, attempts = came.message, came.attempts
     except MessageRefused:
-        message, attempts = _made_up(delivery, own), wire.attempts(delivery) if own else 0
+        message, attempts = _made_up(delivery, own), wire.history(delivery)[0] if own else 0
     deaths = delivery.headers.get("x-death")
     if own and not deaths and isinstance(name := delivery.headers.get(wire.LETTER), str):
         return Letter(named(name), message, attempts, str(delivery.headers.get(wire.REASON) or _NO_REASON))

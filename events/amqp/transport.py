@@ -4,6 +4,7 @@ One connection publishes and one consumes: a broker that blocks publishers must 
 """
 
 import asyncio
+import hashlib
 import logging
 import weakref
 from collections.abc import Sequence
@@ -23,8 +24,8 @@ from events.dead_letters import REASON_LIMIT
 from events.transport import Message
 from schemas.event import MessageRefused
 from schemas.routing import destination
+from twinlock.crashpoints import CrashPoint, reach
 from twinlock.keys.ports import Clock
-from twinlock.store.unit import new_id
 
 log = logging.getLogger(__name__)
 
@@ -142,6 +143,7 @@ class AmqpDeliveries:
         parcels = self._instead(delivery, reason)
         try:
             await session.persist(lambda: self._transport.send_all(parcels))
+            reach(CrashPoint.AFTER_COPY)
             await session.ack(delivery)
         except BrokerGone as gone:
             log.info("a refusal can't be carried out now: %s", gone.detail)  # the delivery comes again
@@ -155,8 +157,8 @@ class AmqpDeliveries:
         if delivery.exchange == names.REQUESTS_EXCHANGE:
             return refusal(delivery.body, what, login, reason, self._transport)
         # Outsiders can't write elsewhere: rubbish from inside is a fault of ours, which somebody has to look into.
-        attempts = wire.attempts(delivery) if believed else 0
-        return [dead_letter(self._consumer, what, attempts, reason, self._transport.login)]
+        history = wire.history(delivery) if believed else wire.NO_HISTORY
+        return [dead_letter(self._consumer, wire.Arrived(what, *history), reason, self._transport.login)]
 
 
 class AmqpIncoming:
@@ -166,9 +168,9 @@ class AmqpIncoming:
         self, transport: AmqpTransport, consumer: str, session: Session, delivery: AbstractIncomingMessage
     ) -> None:
         believed = delivery.exchange == names.retry_exchange(consumer)
-        came = wire.arrived(delivery, believed=believed)
-        self.message = came.message
-        self.attempts = came.attempts
+        self._came = wire.arrived(delivery, believed=believed)
+        self.message = self._came.message
+        self.attempts = self._came.attempts
         self._transport = transport
         self._consumer = consumer
         self._session = session
@@ -181,14 +183,13 @@ class AmqpIncoming:
     async def retry(self, delay: float, reason: str) -> None:
         """Put a copy into the tier of the ladder that is not shorter than the delay."""
         tier = names.tier_name(names.tier_for(self._transport.settings.tiers, delay))
-        headers = told(self.message, self.attempts, reason)
+        headers = told(self._came, reason)
         copy = wire.outgoing(self.message, self._transport.login, headers)
         await self._settle(Parcel(names.retry_exchange(self._consumer), tier, copy))
 
     async def dead_letter(self, reason: str) -> None:
         """Put a copy to the worker's dead letters, from where the collector takes it."""
-        letter = dead_letter(self._consumer, self.message, self.attempts, reason, self._transport.login)
-        await self._settle(letter)
+        await self._settle(dead_letter(self._consumer, self._came, reason, self._transport.login))
 
     async def reject(self, reason: str) -> None:
         """Put a copy to the rejected ones, and answer."""
@@ -199,21 +200,30 @@ class AmqpIncoming:
         try:
             if parcels:
                 await self._session.persist(lambda: self._transport.send_all(parcels))
+                reach(CrashPoint.AFTER_COPY)
             await self._session.ack(self._delivery)
         finally:
             await self._session.settled()
 
 
-def dead_letter(worker: str, message: Message, attempts: int, reason: str, login: str) -> Parcel:
+def dead_letter(worker: str, came: wire.Arrived, reason: str, login: str) -> Parcel:
     """Return the copy that takes the place of a delivery that is given up."""
-    headers = told(message, attempts, reason) | {wire.LETTER: new_id()}
-    return Parcel(names.letter_exchange(worker), names.DLX_KEY, wire.outgoing(message, login, headers))
+    headers = told(came, reason) | {wire.LETTER: _letter_name(worker, came)}
+    return Parcel(names.letter_exchange(worker), names.DLX_KEY, wire.outgoing(came.message, login, headers))
 
 
-def told(message: Message, attempts: int, reason: str) -> dict[str, Any]:
+def _letter_name(worker: str, came: wire.Arrived) -> str:
+    # The same for every copy of a message that was delivered twice; another one once its letter was put back.
+    message = came.message
+    told = "\n".join((worker, message.publisher, message.source, message.id, came.round)).encode(errors="replace")
+    return f"letter-{hashlib.sha256(told + message.body).hexdigest()}"
+
+
+def told(came: wire.Arrived, reason: str) -> dict[str, Any]:
     """Return the headers that tell of a failed attempt."""
     return {
-        wire.PUBLISHER: message.publisher,
-        wire.ATTEMPT: attempts + 1,
+        wire.PUBLISHER: came.message.publisher,
+        wire.ATTEMPT: came.attempts + 1,
         wire.REASON: reason[:REASON_LIMIT],
+        wire.ROUND: came.round,
     }

@@ -24,6 +24,7 @@ from schemas.identifiers import PLAIN
 from schemas.routing import REQUESTS_EXCHANGE
 
 PUBLISHER, ATTEMPT, REASON, LETTER = "twinlock-publisher", "twinlock-attempt", "twinlock-reason", "twinlock-letter"
+ROUND = "twinlock-round"  # which putting back of a dead letter a copy comes from
 
 _STRUCTURED = "application/cloudevents"
 _PREFIXES = ("cloudEvents_", "cloudEvents:", "ce-")
@@ -31,6 +32,7 @@ _ATTRIBUTE = re.compile(r"[a-z0-9]{1,20}")
 _LONGEST_LOGIN = 100
 _LABEL = re.compile(PLAIN.strip("^$").replace("+", "{1,200}"))
 UNKNOWN = "unknown"
+NO_HISTORY = 0, ""
 _TWINS = ("specversion", "id", "source", "type", "time")
 
 
@@ -42,10 +44,11 @@ class NoPublisher(MessageRefused):
 
 @dataclass(frozen=True, slots=True)
 class Arrived:
-    """Hold a message that came in, and how often handling it has failed."""
+    """Hold a message that came in, how often handling it has failed, and since which putting back."""
 
     message: Message
     attempts: int
+    round: str
 
 
 def outgoing(message: Message, login: str, headers: Mapping[str, Any] | None = None) -> Outgoing:
@@ -92,7 +95,7 @@ def arrived(delivery: AbstractIncomingMessage, *, believed: bool) -> Arrived:
     if delivery.exchange != REQUESTS_EXCHANGE:
         _refuse_other_label(delivery, envelope)
     message = Message(login, envelope.source, envelope.id, envelope.type, envelope.correlation, body, (envelope, event))
-    return Arrived(message, attempts(delivery) if believed else 0)
+    return Arrived(message, *(history(delivery) if believed else NO_HISTORY))
 
 
 def _refuse_other_label(delivery: AbstractIncomingMessage, envelope: Envelope) -> None:
@@ -108,10 +111,10 @@ def publisher(delivery: AbstractIncomingMessage, *, believed: bool) -> str | Non
     return login if login and len(login) <= _LONGEST_LOGIN else None
 
 
-def attempts(delivery: AbstractIncomingMessage) -> int:
-    """Return how often handling had failed when a copy of ours was made."""
-    count = delivery.headers.get(ATTEMPT)
-    return max(0, count) if isinstance(count, int) else 0
+def history(delivery: AbstractIncomingMessage) -> tuple[int, str]:
+    """Return how often handling had failed when a copy of ours was made, and since which putting back."""
+    count, began = delivery.headers.get(ATTEMPT), delivery.headers.get(ROUND)
+    return max(0, count) if isinstance(count, int) else 0, began if isinstance(began, str) else ""
 
 
 def structured(delivery: AbstractIncomingMessage) -> bytes:

@@ -6,9 +6,16 @@ from pathlib import Path
 
 import pytest
 
+from events.amqp.transport import AmqpTransport
+from events.transport import Message
+from schemas.envelope import enclose, serialise
+from schemas.facts import ReencryptionWoken
 from schemas.names import DEP_ASSIGNER, MAILBOX_REENCRYPTOR, TIK_CACHE_REFRESHER
 from tests.fleet.installation import Fleet
+from tests.servers.postgres import run as run_async
+from twinlock.clock import SystemClock
 from twinlock.crashpoints import CrashPoint
+from twinlock.store.unit import new_id
 
 CASES = [
     pytest.param(DEP_ASSIGNER, CrashPoint.BEFORE_ACK, 1, id="assigner-before-ack"),
@@ -93,12 +100,59 @@ def test_worker_again_and_again(
     assert {2} == {fleet.generations()[address] for address in large}
 
 
+GIVING_UP = (CrashPoint.AFTER_COPY, CrashPoint.AFTER_BURIAL)
+PUTTING_BACK = CrashPoint.AFTER_PUT_BACK
+
+
+def _nobodys_fact(fleet: Fleet) -> None:
+    """Wake the re-encryptor with an event that is not its publisher's to tell."""
+    event = ReencryptionWoken(slot=0)
+    envelope = enclose(
+        event, event_id=new_id(), source="urn:x", time=SystemClock().now(), correlation=None, causation=None
+    )
+    body = serialise(envelope)
+    message = Message(TIK_CACHE_REFRESHER, "urn:x", envelope.id, event.type, envelope.correlation, body)
+
+    async def publish() -> None:
+        url = (fleet.secrets(TIK_CACHE_REFRESHER) / "broker").read_text()
+        transport = AmqpTransport(url, "test", "urn:x", SystemClock())
+
+        assert [message] == await transport.publish([message])
+
+        await transport.close()
+
+    run_async(publish())
+
+
+def test_dead_letter(fleet: Fleet, boxes: dict[str, Counter[bytes]]) -> None:
+    """Who gives up an event, buries it or puts it back, and is killed over it, leaves one dead letter and one alert."""
+    fleet.leave(MAILBOX_REENCRYPTOR)
+    _nobodys_fact(fleet)
+    for point in GIVING_UP:
+        fleet.crash(MAILBOX_REENCRYPTOR, point, 1)
+    fleet.staff()
+    fleet.quiet()
+    (letter,) = fleet.ask("dlq", "list")
+    fleet.leave(MAILBOX_REENCRYPTOR)
+    fleet.ask("dlq", "retry", "--no-wait")
+    fleet.crash(MAILBOX_REENCRYPTOR, PUTTING_BACK, 1)
+    fleet.staff()
+    fleet.quiet()
+    (again,) = fleet.ask("dlq", "list")
+    fleet.value("DELETE FROM dead_letters")
+
+    assert letter["reason"].startswith("producer: ")
+    assert [letter["event"]] * 2 == [letter["event"], again["event"]]
+    assert letter["id"] != again["id"]
+    fleet.assert_sound(boxes)
+
+
 def test_every_point() -> None:
     """Every crash point that there is kills at least one worker here."""
     cases = {case.values[1] for case in CASES}
     elsewhere = {point for point, _number in (*ASSIGNER_ELSEWHERE, *REENCRYPTOR_ELSEWHERE)}
 
-    assert set(CrashPoint) == cases | elsewhere
+    assert set(CrashPoint) == cases | elsewhere | {*GIVING_UP, PUTTING_BACK}
 
 
 def _broker(fleet: Fleet) -> None:

@@ -80,15 +80,40 @@ async def _collect_unacknowledged(transport: AmqpTransport, store: Store) -> Non
     await transport.consuming.drop()
 
 
-async def test_same_message_twice(transport: AmqpTransport, open_transport: OpenTransport, store: Store) -> None:
-    """A message that was put back and is given up again is a letter again."""
-    for round_ in range(2):
-        await transport.publish([news(1)])
+async def test_delivered_twice(transport: AmqpTransport, open_transport: OpenTransport, store: Store) -> None:
+    """Two copies of a message that are both given up are one letter, with one event and one alert (law 11)."""
+    for number in (1, 1, 2):
+        await transport.publish([news(number)])
         (incoming,) = await take(transport, 1)
-        await incoming.dead_letter(f"round {round_}")
+        await incoming.dead_letter("no hope")
+    found = await collected(open_transport(), store, 2)  # one by one: the second copy's letter stands before the last
+
+    assert ["p-1", "p-2"] == [one.id for one in found]
+    async with store.read() as reader:
+        assert 4 == await reader.scalar(select(func.count()).select_from(outbox))
+
+
+async def test_given_up_again(transport: AmqpTransport, open_transport: OpenTransport, store: Store) -> None:
+    """A message that was put back, be it twice, is one letter again when it is given up again."""
+    await transport.publish([news(1)])
+    (incoming,) = await take(transport, 1)
+    await incoming.dead_letter("before")
+    await collected(open_transport(), store, 1)
+    async with store.begin(Cause("retry")) as unit:
+        await dead_letters.retry(unit)
+    collector = Collector(transport, store, WORKER)
+    async with store.read() as reader:
+        (row,) = await reader.rows(select(deliveries))
+    await transport.send_all([collector._parcel(row)])  # as by a process that was killed right after it
+    await collector.put_back_once()
+    for copy in await take(transport, 2):
+        await copy.dead_letter("after")
+    await transport.publish([news(2)])
+    (behind,) = await take(transport, 1)
+    await behind.dead_letter("behind")
     found = await collected(open_transport(), store, 2)
 
-    assert ["round 0", "round 1"] == sorted(one.reason for one in found)
+    assert ["after", "behind"] == [one.reason for one in found]
 
 
 async def test_back_to_its_worker(
