@@ -14,6 +14,7 @@ from aio_pika.abc import AbstractChannel, ConnectionParameter
 from aiormq.connection import TCPTransportFactory, TLSTransportFactory, TransportFactory
 from yarl import URL
 
+from events.amqp.legible import LegibleReader
 from events.amqp.trouble import BrokerGone, bounded, unreached
 from events.waiting import Jitter, randomly
 
@@ -128,7 +129,7 @@ async def _closed(connection: "_Connection") -> None:
 
 
 class _Sockets(TransportFactory):
-    """Remember the socket, so that a connection can be ended whatever state it is in."""
+    """Remember the socket, so that a connection can be ended whatever state it is in; what comes can be read."""
 
     def __init__(self, inner: TransportFactory) -> None:
         self._inner = inner
@@ -136,7 +137,7 @@ class _Sockets(TransportFactory):
 
     async def create(self, url: URL, **kwargs: Any) -> tuple[StreamReader, StreamWriter]:
         reader, self._writer = await self._inner.create(url, **kwargs)
-        return reader, self._writer
+        return LegibleReader(reader), self._writer
 
     def abort(self) -> None:
         if self._writer is not None:

@@ -30,6 +30,7 @@ _STRUCTURED = "application/cloudevents"
 _PREFIXES = ("cloudEvents_", "cloudEvents:", "ce-")
 _ATTRIBUTE = re.compile(r"[a-z0-9]{1,20}")
 _LONGEST_LOGIN = 100
+_LONGEST_PROPERTY = 255  # bytes
 _LABEL = re.compile(PLAIN.strip("^$").replace("+", "{1,200}"))
 UNKNOWN = "unknown"
 NO_HISTORY = 0, ""
@@ -72,13 +73,16 @@ def outgoing(message: Message, login: str, headers: Mapping[str, Any] | None = N
 def _attributes(message: Message) -> dict[str, str]:
     found = {"specversion": "1.0", "id": message.id, "source": message.source, "type": message.type}
     with suppress(ValueError, KeyError, TypeError, RecursionError):
-        found["time"] = str(json.loads(message.body)["time"])
+        time = str(json.loads(message.body)["time"])
+        found |= {"time": time} if time.isascii() else {}
     return found
 
 
 def _time(text: str | None) -> datetime | None:
-    with suppress(ValueError, TypeError):
-        return datetime.fromisoformat(text or "")
+    # The property can't tell a time before 1970, and nobody goes by it: the event has its own.
+    with suppress(ValueError, TypeError, OverflowError):
+        found = datetime.fromisoformat(text or "")
+        return found if found.timestamp() >= 0 else None
     return None
 
 
@@ -188,4 +192,7 @@ def claimed(delivery: AbstractIncomingMessage) -> Message:
 
 
 def _label(value: Any) -> str:
-    return value if isinstance(value, str) and _LABEL.fullmatch(value) else UNKNOWN
+    with suppress(UnicodeEncodeError):  # JSON can spell halves of characters, which nothing of ours can hold
+        if isinstance(value, str) and _LABEL.fullmatch(value) and len(value.encode()) <= _LONGEST_PROPERTY:
+            return value
+    return UNKNOWN

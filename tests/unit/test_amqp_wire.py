@@ -1,6 +1,7 @@
 """What is read from an AMQP delivery: any bytes and headers end in a message or in a refusal of ours."""
 
 import json
+from datetime import UTC, datetime
 from types import SimpleNamespace
 from typing import Any, cast
 
@@ -8,11 +9,18 @@ import pytest
 from aio_pika.abc import AbstractIncomingMessage
 from hypothesis import given
 from hypothesis import strategies as st
+from pamqp.commands import Basic
+from pamqp.header import ContentHeader
 
 from events.amqp import wire
+from events.amqp.legible import legible
+from events.amqp.refusal import refusal
+from events.amqp.transport import dead_letter
 from events.amqp.trouble import BrokerGone, bounded
+from events.transport import Message
 from schemas.envelope import parse
 from schemas.event import Malformed, MessageRefused
+from twinlock.clock import SystemClock
 
 ATTRIBUTES = {
     "specversion": "1.0",
@@ -22,7 +30,9 @@ ATTRIBUTES = {
     "time": "2026-01-01T00:00:00Z",
 }
 DATA = {"mailbox": "ann@acme.example"}
+BY = SimpleNamespace(login="one", source="urn:twinlock:test", clock=SystemClock())
 
+scalars_of_json = st.none() | st.booleans() | st.integers() | st.floats() | st.lists(st.integers())
 scalars = st.none() | st.booleans() | st.integers() | st.text() | st.binary() | st.datetimes() | st.floats()
 headers = st.dictionaries(
     st.sampled_from(["ce-id", "ce-type", "cloudEvents_id", "cloudEvents:source", "ce-data", "ce-UPPER"]) | st.text(),
@@ -40,16 +50,69 @@ def binary(data: bytes, prefix: str = "cloudEvents_", **more: Any) -> AbstractIn
     return delivery(data, headers=found, content_type="application/json")
 
 
-@given(st.binary(max_size=300), headers, st.text() | st.none(), st.text() | st.none())
+words = st.text() | st.sampled_from(["\ud800", "a\udfffb", "€" * 200, "x" * 300, "twinlock.move.requested.v1"])
+claims = st.dictionaries(st.sampled_from(["id", "source", "type", "time", "specversion"]), words | scalars_of_json)
+bodies = st.binary(max_size=300) | claims.map(lambda found: json.dumps(found).encode())
+kinds = st.text() | st.none() | st.just("application/cloudevents+json")
+
+
+@given(bodies, headers, kinds, st.text() | st.none())
 def test_anything(body: bytes, found: dict[str, Any], kind: str | None, user: str | None) -> None:
-    """Whatever arrives is refused in our own words, and can still be named for its answer."""
+    """Whatever arrives is refused in our own words, and what takes its place can be sent."""
     came = delivery(body, headers=found, content_type=kind, user_id=user)
     with pytest.raises(MessageRefused):
         wire.arrived(came, believed=False)
     named = wire.claimed(came)
+    instead = [
+        *refusal(body, named, "portal", "malformed", BY),
+        dead_letter("one", wire.Arrived(named, 0, ""), "malformed", "one"),
+    ]
 
     assert 1 <= len(named.id) <= 100
     assert 1 <= len(named.source) <= 200
+    assert all(ContentHeader(properties=parcel.message.properties).marshal() for parcel in instead)
+
+
+def _header(**properties: Any) -> bytes:
+    return ContentHeader(body_size=3, properties=Basic.Properties(**properties)).marshal()
+
+
+@pytest.mark.parametrize(
+    "header",
+    [
+        _header(app_id="portal").replace(b"portal", b"\xff\xfertal"),
+        _header(headers={"ab": "cd"}).replace(b"ab", b"\xff\xfe"),
+        _header(headers={"ab": "cd"}).replace(b"S\x00", b"?\x00"),
+        _header(timestamp=datetime(2026, 1, 1, tzinfo=UTC))[:-8] + b"\xff" * 8,
+        _header(app_id="portal")[:-3],
+        _header(delivery_mode=2)[:-1] + b"\x07",
+    ],
+)
+def test_illegible(header: bytes) -> None:
+    """Properties that can't be read are as if there were none; the size of the body stays."""
+    read = ContentHeader()
+    read.unmarshal(legible(header))
+
+    assert 3 == read.body_size
+    assert (None, None, None) == (read.properties.user_id, read.properties.headers, read.properties.delivery_mode)
+
+
+def test_legible() -> None:
+    """Properties that can be read stay as they are."""
+    header = _header(user_id="portal", delivery_mode=2, headers={"a": 1}, timestamp=datetime(2026, 1, 1, tzinfo=UTC))
+
+    assert header == legible(header)
+
+
+@pytest.mark.parametrize("time", ["0001-01-01T00:00:00Z", "1969-12-31T23:59:59Z", "9999-12-31T23:59:59Z"])
+def test_any_time(time: str) -> None:
+    """An event of any time can be sent, with the time in a header."""
+    body = json.dumps(ATTRIBUTES | {"time": time, "data": DATA}).encode()
+    message = Message("portal", "urn:portal", "m-1", ATTRIBUTES["type"], "m-1", body)
+    sent = wire.outgoing(message, "one")
+
+    assert ContentHeader(properties=sent.properties).marshal()
+    assert time == sent.headers["cloudEvents_time"]
 
 
 @given(st.binary(max_size=200))

@@ -2,19 +2,22 @@
 
 import asyncio
 import json
+import re
+from collections.abc import Callable
 from typing import Any
 
 import aio_pika
 import pytest
 from aio_pika.abc import AbstractIncomingMessage
 from aio_pika.exceptions import AMQPError
+from pamqp import encode
 
 from events.amqp import names, wire
 from events.amqp.transport import AmqpTransport
 from events.transport import Message
 from schemas.envelope import parse
 from schemas.facts import RequestAnswered
-from tests.integration.amqp.fleet import SOURCE, WORKER, Stranger, ask, depth, drained, move, news, take
+from tests.integration.amqp.fleet import SOURCE, WORKER, Stranger, ask, depth, drained, move, news, some, take
 from tests.servers.rabbitmq import Vhost
 
 BODY = json.loads(move("m-1").body)
@@ -67,6 +70,11 @@ REFUSED: dict[str, tuple[bytes, dict[str, Any], str]] = {
         {"content_type": "application/json", "headers": {f"ce-{n}": v for n, v in HEADERS.items()}},
         "malformed: data: ",
     ),
+    "half-a-character": (
+        b'{"specversion":"1.0","id":"m-1","source":"\\ud800","type":"\\ud800","data":{}}',
+        {},
+        "malformed: ",
+    ),
     "twice": (
         b"{}",
         {"content_type": "application/json", "headers": {"ce-id": "a", "cloudEvents_id": "b"}},
@@ -110,6 +118,51 @@ async def _answer(vhost: Vhost, transport: AmqpTransport) -> RequestAnswered:
         _envelope, event = parse(await found.get())
     assert isinstance(event, RequestAnswered)
     return event
+
+
+SPOILT: dict[str, tuple[str, Callable[[Any], bytes]]] = {
+    "no-time": ("timestamp", lambda _value: b"\xff" * 8),
+    "no-text": ("shortstr", lambda value: encode.short_string(value).replace(b"spoilt", b"\xff\xfeoilt")),
+}
+
+
+@pytest.mark.parametrize("kind", SPOILT)
+async def test_illegible_properties(
+    transport: AmqpTransport,
+    stranger: Stranger,
+    portal_url: str,
+    fleet_vhost: Vhost,
+    monkeypatch: pytest.MonkeyPatch,
+    kind: str,
+) -> None:
+    """A message whose properties nobody can read is kept among the rejected, and cuts off nobody who consumes."""
+    channel = await stranger(portal_url)
+    exchange = await channel.get_exchange(names.REQUESTS_EXCHANGE)
+    properties: dict[str, Any] = {"timestamp": 1, "app_id": "spoilt", "content_type": "application/cloudevents+json"}
+    with monkeypatch.context() as patch:
+        patch.setitem(encode.METHODS, *SPOILT[kind])
+        message = aio_pika.Message(move("m-1").body, user_id="portal", **properties)
+        await exchange.publish(message, "move.requested.v1", timeout=10)
+    taking = transport.deliveries(WORKER, 20)
+    await ask(channel, move("m-2").body, "portal")
+    (incoming,) = await some(taking, 1)
+    (kept,) = await drained(fleet_vhost.url, names.REJECTED, 1)
+
+    assert ("m-2", False) == (incoming.message.id, incoming._delivery.redelivered)
+    assert move("m-1").body == kept.body
+    assert str(kept.headers[wire.REASON]).startswith("no-user-id: ")
+
+
+async def test_before_1970(transport: AmqpTransport, stranger: Stranger, portal_url: str) -> None:
+    """A request with a time before all AMQP times is retried as any other."""
+    body = re.sub(rb'"time":"[^"]*"', b'"time":"1900-01-01T00:00:00Z"', move("m-1").body)
+    await ask(await stranger(portal_url), body, "portal")
+    taking = transport.deliveries(WORKER, 20)
+    (first,) = await some(taking, 1)
+    await first.retry(0.0, "later")
+    (again,) = await some(taking, 1)
+
+    assert (body, 1) == (again.message.body, again.attempts)
 
 
 async def test_nobody_vouches(
