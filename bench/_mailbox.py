@@ -65,7 +65,8 @@ class Bench:
     async def fill(self, count: int) -> None:
         """Add the mails."""
         asker = Asker(USER, Cause(new_id()))
-        await Mailboxes(self.store, self.custodian).add(NewMailbox(ADDRESS, "acme", MailboxKind.USER, True), asker)
+        mailboxes = Mailboxes(self.store, self.custodian, self.settings)
+        await mailboxes.add(NewMailbox(ADDRESS, "acme", MailboxKind.USER, True), asker)
         adder = Adder(self.store, self.objects, Keyring(self.custodian, self.store.clock), self.settings)
         mailbox = await self.mailbox()
         wanted = sizes(count)

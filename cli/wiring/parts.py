@@ -75,7 +75,7 @@ def build(
         vault=LocalVault(settings.home / VAULTS, clock),
         custodian=custodian,
         publisher=Publisher(store),
-        mailboxes=Mailboxes(store, custodian),
+        mailboxes=Mailboxes(store, custodian, settings.content),
         items=items,
         importer=Importer(store, adder, settings.content),
         exporter=Exporter(store, items),

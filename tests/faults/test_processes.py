@@ -121,6 +121,18 @@ def test_removed_during_a_step(home: "Home") -> None:
     home.assert_sound({BOB: Counter()})
 
 
+def test_law_12_removal_goes_on(home: "Home", everything: Counter[bytes]) -> None:
+    """A removal that is killed between two transactions leaves a sound mailbox with the rest; a second one ends it."""
+    home.crash(CrashPoint.AFTER_COMMIT, 2, "mailbox", "remove", ANN)
+    left = home.exported(ANN)
+
+    assert everything.total() - 8 == left.total()
+    assert left == left & everything
+    home.assert_sound({ANN: left, BOB: Counter()})
+    assert {"deleted": left.total()} == home.ask("mailbox", "remove", ANN)
+    home.assert_sound({BOB: Counter()})
+
+
 def test_everything_at_once(home: "Home", mail: Path, everything: Counter[bytes]) -> None:
     """Three imports, a move and two assignments beside a worker run all succeed, and no database is locked."""
     home.ask("mailbox", "add", CAT, "--tenant", "acme")

@@ -73,7 +73,7 @@ class World:
     @property
     def mailboxes(self) -> Mailboxes:
         """Return the mailboxes."""
-        return Mailboxes(self.store, self.custodian)
+        return Mailboxes(self.store, self.custodian, self.settings)
 
     @property
     def reencrypter(self) -> Reencrypter:

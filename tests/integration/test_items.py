@@ -9,6 +9,7 @@ from sqlalchemy import select, update
 from schemas.identifiers import MailboxKind
 from twinlock.content.mailboxes import NewMailbox
 from twinlock.content.plain import BytesPlain
+from twinlock.crashpoints import CrashPoint, arm
 from twinlock.custody.errors import KeyRefused
 from twinlock.custody.port import USER, Asker
 from twinlock.errors import AlreadyExists, NotFound
@@ -79,6 +80,16 @@ async def test_remove_mailbox(world: "World") -> None:
     with pytest.raises(NotFound):
         await world.mailboxes.show(A)
     assert [b"other"] == list((await world.content("b@acme.example")).values())
+
+
+async def test_law_12_removal_is_bounded(world: "World") -> None:
+    """A removal takes at most as many items and bytes in one transaction as a step does, and at least one item."""
+    await world.mailbox(A, *[b"x" * 100] * 10, *[b"l" * 40_000] * 2)
+    commits: list[int] = []
+    arm(CrashPoint.AFTER_COMMIT, lambda: commits.append(1))
+
+    assert 12 == await world.mailboxes.remove(A, CAUSE)
+    assert [1, 1, 1] == commits  # 8 small ones, 2 with a large one, the last one
 
 
 async def test_mailbox_twice(world: "World") -> None:

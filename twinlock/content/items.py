@@ -7,14 +7,15 @@ and handed out only when the custodian opens the key it is under.
 from collections.abc import AsyncIterator, Sequence
 from typing import Any
 
-from sqlalchemy import delete, select, update
+from sqlalchemy import select
 from sqlalchemy.sql import Select
 
-from twinlock.content import containers, generations
+from twinlock.content import containers
 from twinlock.content.adding import Adder, Draft
 from twinlock.content.containers import Container
+from twinlock.content.deleting import delete_items
 from twinlock.content.keyring import Keyring
-from twinlock.content.objects import ObjectGone, Objects, supersede
+from twinlock.content.objects import ObjectGone, Objects
 from twinlock.content.plain import Plain
 from twinlock.content.sealing import Stored, read_stream, read_whole
 from twinlock.custody.errors import GenerationGone
@@ -22,7 +23,7 @@ from twinlock.custody.port import Asker
 from twinlock.errors import NotFound
 from twinlock.keys.context import ItemContext
 from twinlock.keys.items import ItemFormat
-from twinlock.store.tables.content import container_keys, items
+from twinlock.store.tables.content import items
 from twinlock.store.unit import Cause, StaleRead, Store
 
 ASK_AGAIN_SECONDS = 60.0
@@ -132,26 +133,13 @@ class Items:
             mailbox = await containers.find_mailbox(reader, address)
         async with self._store.begin(cause) as unit:
             locked = await containers.lock(unit, mailbox.id)
-            rows = await unit.rows(
-                delete(items)
-                .where(items.c.container_id == mailbox.id, items.c.id.in_(set(item_ids)))
-                .returning(items.c.id, items.c.generation, items.c.object_name)
-            )
-            missing = sorted(set(item_ids) - {row.id for row in rows})
-            if locked is None or missing:
+            gone = await delete_items(unit, locked, set(item_ids)) if locked else set()
+            missing = sorted(set(item_ids) - gone)
+            if missing:
                 raise NotFound(
                     f"{address} has no item {', '.join(missing)}", hint=f"list them: twinlock mailbox items {address}"
                 )
-            for number in locked.live:
-                gone = sum(1 for row in rows if row.generation == number)
-                await unit.execute(
-                    update(container_keys)
-                    .where(container_keys.c.container_id == locked.id, container_keys.c.generation == number)
-                    .values(item_count=container_keys.c.item_count - gone)
-                )
-            supersede(unit, [row.object_name for row in rows if row.object_name])
-            await generations.destroy_empty(unit, locked, [older.number for older in locked.generations[:-1]])
-        return len(rows)
+        return len(gone)
 
     async def _find(self, mailbox: Container, item_id: str) -> Stored:
         async with self._store.read() as reader:

@@ -3,16 +3,18 @@
 from collections.abc import AsyncIterator
 from dataclasses import dataclass
 
-from sqlalchemy import delete, insert, literal, select
+from sqlalchemy import delete, select
 
 from schemas.identifiers import PROVIDER, SERVICE_POLICIES, MailboxKind, Workload
 from twinlock.content import containers, generations
 from twinlock.content.containers import Container
+from twinlock.content.deleting import delete_items
+from twinlock.content.sealing import DESCRIBED, Stored, bounded
+from twinlock.content.settings import ContentSettings
 from twinlock.custody.port import Asker, ContainerRef, Custodian
 from twinlock.errors import AlreadyExists, NotFound, TwinlockError
 from twinlock.store.once import insert_once
 from twinlock.store.tables import content as tables
-from twinlock.store.tables.base import UtcDateTime
 from twinlock.store.tables.custody import policies
 from twinlock.store.tables.tenants import tenants
 from twinlock.store.unit import Cause, Reader, Store, Unit, new_id
@@ -62,9 +64,10 @@ class MailboxStatus:
 class Mailboxes:
     """Add, describe, list and remove mailboxes."""
 
-    def __init__(self, store: Store, custodian: Custodian) -> None:
+    def __init__(self, store: Store, custodian: Custodian, settings: ContentSettings) -> None:
         self._store = store
         self._custodian = custodian
+        self._settings = settings
 
     async def add(self, new: NewMailbox, asker: Asker) -> None:
         """Add an empty mailbox under the service policy; raise `AlreadyExists` or `NotFound`, as the custodian does."""
@@ -104,23 +107,38 @@ class Mailboxes:
             last = page[-1].name
 
     async def remove(self, address: str, cause: Cause) -> int:
-        """Remove a mailbox with all its items, also while a step re-encrypts them; return how many items it had."""
-        async with self._store.begin(cause) as unit:
-            mailbox = await containers.find_mailbox(unit, address)
-            locked = await containers.lock(unit, mailbox.id)
-            if locked is None:
-                raise NotFound(f"there is no mailbox {address}")
-            await _remove(unit, locked)
-            return locked.items
+        """Remove a mailbox with all its items, also while a step re-encrypts them; return how many items it had.
+
+        The items go in bounded transactions, so that a large mailbox holds up nobody (law 12), and the mailbox in the
+        last one. Cut off in the middle, it is there with what is left of it, and another removal goes on.
+        """
+        async with self._store.read() as reader:
+            mailbox = await containers.find_mailbox(reader, address)
+        removed = 0
+        while True:
+            async with self._store.begin(cause) as unit:
+                locked = await containers.lock(unit, mailbox.id)
+                if locked is None:
+                    raise NotFound(f"there is no mailbox {address}")
+                gone = await delete_items(unit, locked, await _first_items(unit, locked, self._settings))
+                removed += len(gone)
+                if len(gone) == locked.items:
+                    await _remove_empty(unit, locked)
+                    return removed
 
 
-async def _remove(unit: Unit, locked: Container) -> None:
-    item = tables.items.c
-    objects = select(item.object_name, literal(unit.clock.now(), UtcDateTime)).where(
-        item.container_id == locked.id, item.object_name.is_not(None)
+async def _first_items(unit: Unit, locked: Container, settings: ContentSettings) -> list[str]:
+    query = (
+        select(*(tables.items.c[name] for name in DESCRIBED))
+        .where(tables.items.c.container_id == locked.id)
+        .order_by(tables.items.c.id)
+        .limit(settings.batch_items)
     )
-    await unit.execute(insert(tables.superseded_objects).from_select(["name", "superseded_at"], objects))
-    await unit.execute(delete(tables.items).where(item.container_id == locked.id))
+    found = [Stored.of(row) for row in await unit.rows(query)]
+    return [item.id for item in bounded(found, settings.batch_bytes)]
+
+
+async def _remove_empty(unit: Unit, locked: Container) -> None:
     await unit.execute(delete(tables.container_keys).where(tables.container_keys.c.container_id == locked.id))
     await unit.execute(delete(tables.containers).where(tables.containers.c.id == locked.id))
 

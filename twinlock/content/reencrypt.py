@@ -17,7 +17,7 @@ from twinlock.content.containers import Container
 from twinlock.content.keyring import Keyring
 from twinlock.content.moving import Mover
 from twinlock.content.objects import Objects, claim_intents, supersede
-from twinlock.content.sealing import Sealed, Stored
+from twinlock.content.sealing import DESCRIBED, Sealed, Stored, bounded
 from twinlock.content.settings import ContentSettings
 from twinlock.custody.errors import GenerationGone
 from twinlock.custody.port import Asker
@@ -68,28 +68,18 @@ class Reencrypter:
             if seen is None:
                 return None
             rows = await reader.rows(self._next(seen, cursor))
-            chosen = self._bounded([Stored.of(row) for row in rows])
+            chosen = bounded([Stored.of(row) for row in rows], self._settings.batch_bytes)
         mover = Mover(self._store, self._objects, seen, await self._ciphers(seen, chosen, asker))
         moved = await mover.move(chosen, asker.cause)
         return Step(seen, tuple(moved.pairs), tuple(sorted(moved.damaged)), chosen[-1].id if chosen else None)
 
     def _next(self, seen: Container, cursor: str) -> Any:
         return (
-            select(*(items.c[name] for name in _COLUMNS))
+            select(*(items.c[name] for name in DESCRIBED))
             .where(items.c.container_id == seen.id, items.c.id > cursor, items.c.generation != seen.newest.number)
             .order_by(items.c.id)
             .limit(self._settings.batch_items)
         )
-
-    def _bounded(self, rows: Sequence[Stored]) -> list[Stored]:
-        """Take rows up to the byte bound, and always at least one."""
-        taken, total = 0, 0
-        for row in rows:
-            total += row.size
-            if taken and total > self._settings.batch_bytes:
-                break
-            taken += 1
-        return list(rows[:taken])
 
     async def _ciphers(self, seen: Container, chosen: Sequence[Stored], asker: Asker) -> dict[int, ItemCipher]:
         wanted = {row.generation for row in chosen} | {seen.newest.number}
@@ -112,8 +102,6 @@ class Reencrypter:
         left = locked.items - locked.newest.items - len(moved)
         return Applied(len(moved), sum(row.size for row, _ in moved), step.damaged, finished=left == 0)
 
-
-_COLUMNS = ("id", "generation", "version", "kind", "size", "format", "object_name")
 
 # Written by name: executemany with changing keys has to be told apart from the columns it sets.
 _MOVE = (

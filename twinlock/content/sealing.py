@@ -4,8 +4,8 @@ Small items are handled whole, in threads and many at a time; large ones as stre
 """
 
 import asyncio
-from collections.abc import AsyncIterator, Iterator
-from dataclasses import dataclass, field
+from collections.abc import AsyncIterator, Iterator, Sequence
+from dataclasses import dataclass, field, fields
 from typing import Any
 
 from sqlalchemy.engine import Row
@@ -46,6 +46,20 @@ class Stored:
     def of(cls, row: Row[Any]) -> "Stored":
         """Read the columns of a row of `items`."""
         return cls(row.id, row.generation, row.version, row.kind, row.size, ItemFormat(row.format), row.object_name)
+
+
+DESCRIBED = tuple(field.name for field in fields(Stored))
+
+
+def bounded(rows: Sequence[Stored], most: int) -> list[Stored]:
+    """Take rows up to a bound of bytes, and always at least one."""
+    taken, total = 0, 0
+    for row in rows:
+        total += row.size
+        if taken and total > most:
+            break
+        taken += 1
+    return list(rows[:taken])
 
 
 async def write_stream(
