@@ -15,6 +15,7 @@ from typing import Any, TypeVar
 import typer
 
 from cli import logs, options
+from cli.entry import INTERRUPTED
 from cli.failures import FAILED, UsageFault, explain, record
 from cli.home import LOG
 from cli.output import Failure, Result, complain, emit
@@ -23,8 +24,6 @@ from cli.session import open_session
 from cli.settings import Settings, load_settings
 
 Action = TypeVar("Action", bound=Callable[..., Awaitable[Result]])
-
-INTERRUPTED = 130
 
 
 @dataclass(slots=True)

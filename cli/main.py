@@ -63,6 +63,8 @@ def run(arguments: list[str], flags: Flags | None = None) -> int:
     program = get_command(app)
     try:
         code = program.main(args=arguments or ["--help"], prog_name="twinlock", standalone_mode=False, obj=flags)
+    except typer.Abort:
+        raise KeyboardInterrupt from None  # which the parser puts into its own words
     except TyperException as refused:
         complain(_usage(refused))
         return USAGE

@@ -17,8 +17,9 @@ from typing import Any
 
 from rich.console import Console
 
-from cli.command import INTERRUPTED, Flags
+from cli.command import Flags
 from cli.demo.cast import alone, among_others
+from cli.entry import INTERRUPTED
 from cli.output import Result, Table, emit
 from cli.progress import Shows
 from cli.settings import PREFIX, Settings

@@ -10,11 +10,11 @@ from pathlib import Path
 from shlex import quote
 from typing import Any
 
-from cli.command import INTERRUPTED
 from cli.demo import mail as sources
 from cli.demo import proof
 from cli.demo.mail import COPIES, Mail
 from cli.demo.stage import Stage, Stopped, Twinlock
+from cli.entry import INTERRUPTED
 from cli.failures import FAILED, explain
 from cli.home import LOG
 from cli.output import Failure, complain

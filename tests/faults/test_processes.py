@@ -133,6 +133,20 @@ def test_law_12_removal_goes_on(home: "Home", everything: Counter[bytes]) -> Non
     home.assert_sound({BOB: Counter()})
 
 
+def test_interrupted_during_a_step(home: "Home", everything: Counter[bytes]) -> None:
+    """An interrupt ends a command with one line and a hint, and another one finishes what it began."""
+    running = home.stopped(CrashPoint.AFTER_CLAIM, 2, *ASSIGN)
+    running.send_signal(signal.SIGINT)
+    os.kill(running.pid, signal.SIGCONT)
+    out, err = running.communicate(timeout=120)
+
+    assert (130, "") == (running.returncode, out)
+    assert "twinlock: interrupted\nhint: what was begun goes on with the next command or a worker run\n" == err
+    home.rest()
+    assert (1, everything.total()) == under(home, "acme/p")
+    home.assert_sound({ANN: everything, BOB: Counter()})
+
+
 def test_everything_at_once(home: "Home", mail: Path, everything: Counter[bytes]) -> None:
     """Three imports, a move and two assignments beside a worker run all succeed, and no database is locked."""
     home.ask("mailbox", "add", CAT, "--tenant", "acme")

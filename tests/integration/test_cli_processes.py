@@ -190,6 +190,21 @@ def test_no_traceback_for_a_reader_that_goes(home: Path) -> None:
     assert "" == done.stderr
 
 
+def test_interrupted_at_the_start(tmp_path: Path) -> None:
+    """An interrupt that comes while the program is still being imported shows no traceback."""
+    line = (
+        "import sys, types\n"
+        "def find(name, *_):\n"
+        "    if name == 'typer': raise KeyboardInterrupt\n"
+        "sys.meta_path.insert(0, types.SimpleNamespace(find_spec=find))\n"
+        "from cli.entry import main\n"
+        "main()\n"
+    )
+    done = subprocess.run([sys.executable, "-c", line], capture_output=True, text=True, check=False, cwd=tmp_path)
+
+    assert (130, "", "twinlock: interrupted\n") == (done.returncode, done.stdout, done.stderr)
+
+
 def bury(home: Path, name: str, mailbox: str) -> None:
     """Put a dead letter into the database: a request to move a mailbox."""
     body = {
