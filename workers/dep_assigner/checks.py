@@ -55,7 +55,11 @@ async def check_standing(reader: Reader, wanted: PolicyRequested, limits: Limits
         return Standing(None, (missing,))
     failed = list(_reserved(wanted))
     if tenant.trial:
-        failed.append(FailedCheck("licence", wanted.tenant, "a trial tenant can't have customer policies"))
+        failed.append(
+            FailedCheck(
+                "licence", wanted.tenant, "a trial tenant can't have customer policies; use one added without --trial"
+            )
+        )
     named = select(policies.c.id).where(policies.c.tenant_id == tenant.id, policies.c.name == wanted.name)
     if await reader.row(named) is not None:
         failed.append(FailedCheck("name", wanted.name, f"{wanted.tenant} has a policy of this name; choose another"))
@@ -67,12 +71,14 @@ async def check_standing(reader: Reader, wanted: PolicyRequested, limits: Limits
 async def _beyond_limit(reader: Reader, tenant_id: str, wanted: PolicyRequested, limits: Limits) -> list[FailedCheck]:
     policy = policies.c
     count = select(func.count()).where(policy.tenant_id == tenant_id, policy.workload == wanted.workload)
-    most, what = limits.mailbox, "mailbox policies"
+    most, what, setting = limits.mailbox, "mailbox policies", "policies_per_tenant"
     if wanted.workload is Workload.SITE:
-        count, most, what = count.where(policy.geo == wanted.geo), limits.geo, f"site policies in geo {wanted.geo}"
+        count = count.where(policy.geo == wanted.geo)
+        most, what, setting = limits.geo, f"site policies in geo {wanted.geo}", "policies_per_geo"
     if await reader.scalar(count) < most:
         return []
-    return [FailedCheck("limit", wanted.tenant, f"it has {most} {what}, the most it may")]
+    full = f"it has {most} {what}, the most it may; assign to one of them, or raise workers.{setting}"
+    return [FailedCheck("limit", wanted.tenant, full)]
 
 
 def _reserved(wanted: PolicyRequested) -> Sequence[FailedCheck]:

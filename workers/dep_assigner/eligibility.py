@@ -20,7 +20,7 @@ def why_not(container: Container | None, policy: Policy, tenant_id: str, trial: 
     if container.tenant_id != policy.tenant_id:
         return f"it belongs to tenant {container.tenant}, the policy to {policy.tenant}"
     if trial:
-        return f"{container.tenant} is a trial tenant: it can't have customer policies"
+        return f"{container.tenant} is a trial tenant: only one added without --trial can have customer policies"
     if not container.licensed and container.kind is not MailboxKind.SHARED:
         return "it is marked unlicensed; only shared mailboxes need no licence"
     return None
