@@ -3,7 +3,7 @@
 import asyncio
 import json
 from collections.abc import AsyncIterator, Awaitable, Callable
-from contextlib import asynccontextmanager
+from contextlib import asynccontextmanager, suppress
 from http import HTTPStatus
 from pathlib import Path
 from typing import Any
@@ -207,13 +207,23 @@ def test_any_ciphertext(data: dict[str, Any]) -> None:
 
 
 @asynccontextmanager
-async def answering(content: bytes) -> AsyncIterator[int]:
-    """Answer every connection's first request with the same bytes, and hang up."""
+async def answering(content: bytes, *, stays: bool = False) -> AsyncIterator[int]:
+    """Answer every connection's first request with the same bytes, and hang up, or say nothing more."""
+
+    over: list[asyncio.Event] = []
 
     async def answer(reader: asyncio.StreamReader, writer: asyncio.StreamWriter) -> None:
-        await reader.read(65536)
-        writer.write(content)
+        over.append(asyncio.Event())
+        done = over[-1]
+        with suppress(ConnectionError):
+            await reader.read(65536)
+            writer.write(content)
+            if stays:
+                await reader.read()  # until the client hangs up
         writer.close()
+        with suppress(ConnectionError):
+            await writer.wait_closed()
+        done.set()
 
     server = await asyncio.start_server(answer, "127.0.0.1", 0)
     try:
@@ -221,24 +231,43 @@ async def answering(content: bytes) -> AsyncIterator[int]:
     finally:
         server.close()
         await server.wait_closed()
+        for each in over:
+            await each.wait()
+
+
+@asynccontextmanager
+async def opened(
+    port: int, folder: Path, token: str = TOKEN, deadline: float = 20.0
+) -> AsyncIterator[tuple[OpenBaoVault, str]]:
+    """Open a vault on a port, and name a key there."""
+    (folder / "token").write_text(token)
+    login = OpenBaoServer(token_file=Path("token"))
+    given = OpenBaoSettings(deadline=deadline, allow_http=True, servers={f"127.0.0.1:{port}": login})
+    vault = OpenBaoVault(given, folder, ManualClock())
+    try:
+        yield vault, f"bao+http://127.0.0.1:{port}/transit/keys/root"
+    finally:
+        await vault.close()
+
+
+async def failure_of(content: bytes, folder: Path, token: str = TOKEN, *, stays: bool = False) -> VaultFailure:
+    """Return the failure of a call to a server that answers so."""
+    deadline = 4.0 if stays else 20.0
+    async with answering(content, stays=stays) as port, opened(port, folder, token, deadline) as (vault, uri):
+        with pytest.raises(VaultFailure) as caught:
+            await vault.unwrap(WrappedKey(uri, "1", "openbao:1", AES), b"context")
+    return caught.value
 
 
 async def ends_well(content: bytes, folder: Path) -> bool:
     """Make every kind of call to a server that answers so, and say whether each ends as it may."""
-    (folder / "token").write_text(TOKEN)
-    async with answering(content) as port:
-        login = OpenBaoServer(token_file=Path("token"))
-        given = OpenBaoSettings(deadline=20.0, allow_http=True, servers={f"127.0.0.1:{port}": login})
-        vault, uri = OpenBaoVault(given, folder, ManualClock()), f"bao+http://127.0.0.1:{port}/transit/keys/root"
+    async with answering(content) as port, opened(port, folder) as (vault, uri):
         calls: list[Callable[[], Awaitable[object]]] = [
             lambda: vault.describe(uri),
             lambda: vault.wrap(uri, SECRET, b"context"),
             lambda: vault.unwrap(WrappedKey(uri, "1", "openbao:1", AES), b"context"),
         ]
-        try:
-            return all([await _ends_well(call) for call in calls])
-        finally:
-            await vault.close()
+        return all([await _ends_well(call) for call in calls])
 
 
 async def _ends_well(call: Callable[[], Awaitable[object]]) -> bool:
@@ -298,3 +327,49 @@ TRICKS = [
 async def test_tricks(content: bytes, tmp_path: Path) -> None:
     """Answers made to exhaust or to mislead us are of one class; no redirection is followed."""
     assert await ends_well(content, tmp_path)
+
+
+async def test_redirection(tmp_path: Path) -> None:
+    """Whoever sends us elsewhere gets no token there, and is no vault."""
+    met: list[asyncio.StreamWriter] = []
+    server = await asyncio.start_server(lambda reader, writer: met.append(writer), "127.0.0.1", 0)
+    place = f"http://127.0.0.1:{server.sockets[0].getsockname()[1]}/v1/transit/decrypt/root"
+    failures = [await failure_of(http(status, b"", f"Location: {place}"), tmp_path) for status in (301, 302, 307, 308)]
+    server.close()
+
+    assert [Misconfigured] * 4 == [type(each) for each in failures]
+    assert [] == met
+
+
+@pytest.mark.parametrize("stays", [False, True])
+@pytest.mark.parametrize("status", [400, 403, 404, 500, 503])
+async def test_refusal_breaks_off(status: int, stays: bool, tmp_path: Path) -> None:
+    """A refusal that breaks off, or stands still, is never taken for an outage: nobody knows what it says (law 5)."""
+    content = f"HTTP/1.1 {status} X\r\nContent-Length: 500\r\n\r\n".encode() + b'{"errors": ["API access to'
+    failure = await failure_of(content, tmp_path, stays=stays)
+
+    assert (Unclear, f"unknown-answer {status} broken off") == (type(failure), failure.raw)
+    assert not failure.counts
+
+
+@pytest.mark.parametrize("status", [200, 400, 503])
+async def test_request_id(status: int, tmp_path: Path) -> None:
+    """The server's name for a request is kept, but nothing that is none, and no secret of ours that looks like one."""
+    name, secret = "0f8fad5b-d9cb-469f-a165-70867728950e", "7c9e6679-7425-40de-944b-e07fc1f90ae7"
+    told = [
+        (await failure_of(http(status, json.dumps({"request_id": each}).encode()), tmp_path, secret)).request_id
+        for each in (name, secret, TOKEN, name * 2, "", 7, None)
+    ]
+
+    assert [name, *[""] * 6] == told
+
+
+@pytest.mark.parametrize("wrong", ["latest_version", "min_decryption_version", "keys"])
+def test_true_is_no_version(wrong: str) -> None:
+    """A truth value passes for no version and for no time, though it is a number to Python."""
+    good: dict[str, Any] = {"type": "aes256-gcm96", "derived": False, "latest_version": 1, "min_decryption_version": 1}
+    good["keys"] = {"1": 1700000000}
+    with pytest.raises(VaultFault):
+        read_key(URI, {**good, wrong: {"1": True} if wrong == "keys" else True})
+
+    assert "1" == read_key(URI, good).describe().version

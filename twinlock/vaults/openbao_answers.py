@@ -78,7 +78,7 @@ def read_key(uri: str, data: dict[str, Any]) -> TransitKey:
         raise VaultFault(Reason.UNKNOWN)
     if kind not in ALGORITHMS or derived:
         raise VaultFault(Reason.WRONG_TYPE)
-    if not isinstance(versions, dict) or not isinstance(latest, int) or not isinstance(least, int):
+    if not isinstance(versions, dict) or type(latest) is not int or type(least) is not int:  # True is a number as well
         raise VaultFault(Reason.UNKNOWN)
     read = {_known(number): _version(uri, kind, number, found) for number, found in versions.items()}
     if latest not in read:
@@ -98,7 +98,7 @@ def _version(uri: str, kind: str, number: str, found: object) -> tuple[str, str]
         made, public = found.get("creation_time"), _public(found.get("public_key"))
         fingerprint = hashlib.sha256(public).hexdigest()
         return _identity(uri, kind, number, f"{made} {fingerprint}"), fingerprint
-    if isinstance(found, int) and kind == "aes256-gcm96":
+    if type(found) is int and kind == "aes256-gcm96":
         identity = _identity(uri, kind, number, str(found))
         return identity, hashlib.sha256(f"fingerprint {identity}".encode()).hexdigest()
     raise VaultFault(Reason.UNKNOWN)

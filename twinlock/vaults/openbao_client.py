@@ -2,6 +2,7 @@
 
 import asyncio
 import json
+import re
 import ssl
 from dataclasses import dataclass, field
 from pathlib import Path
@@ -13,7 +14,8 @@ from twinlock.vaults.openbao_reasons import Reason, VaultFault, reason_of
 
 MOST_BYTES = 1024 * 1024  # a description with a thousand RSA versions
 _MOST_SHOWN = 300
-_QUEUE_SHARE = 0.25
+_REQUEST_ID = re.compile(r"[0-9a-f]{8}(-[0-9a-f]{4}){3}-[0-9a-f]{12}")
+_SHARE = 0.25  # of the deadline: how long to wait for our own turn, and for the rest of a refusal
 _SECRETS_SHOWN_FROM = 8  # shorter texts are in no danger, and would blank out half a message
 
 
@@ -24,13 +26,14 @@ class Answer:
     status: int
     document: dict[str, Any] | None = field(repr=False)
     raw: str
+    request_id: str = ""
 
     @property
     def fault(self) -> VaultFault | None:
         """Return the fault that an answer stands for; None for a success."""
         if 200 <= self.status < 300:
             return None
-        return VaultFault(reason_of(self.status, self._errors), self.raw, self._request_id)
+        return VaultFault(reason_of(self.status, self._errors), self.raw, self.request_id)
 
     @property
     def section(self) -> dict[str, Any]:
@@ -47,18 +50,13 @@ class Answer:
             raise fault
         found = (self.document or {}).get(name)
         if not isinstance(found, dict):
-            raise VaultFault(Reason.UNKNOWN, self.raw, self._request_id)
+            raise VaultFault(Reason.UNKNOWN, self.raw, self.request_id)
         return found
 
     @property
     def _errors(self) -> tuple[str, ...] | None:
         found = (self.document or {}).get("errors")
         return tuple(map(str, found)) if isinstance(found, list) else None
-
-    @property
-    def _request_id(self) -> str:
-        found = (self.document or {}).get("request_id")
-        return found if isinstance(found, str) else ""
 
 
 class Client:
@@ -69,7 +67,7 @@ class Client:
         self._ca_file = ca_file
         self._connections = connections
         # What then runs out of time has been with the vault for most of it, so that it may count (law 5).
-        self._patience = deadline * _QUEUE_SHARE
+        self._patience = deadline * _SHARE
         self._free = asyncio.Semaphore(connections)
         self._session: aiohttp.ClientSession | None = None
 
@@ -82,7 +80,7 @@ class Client:
                 method, self._base + path, json=body, headers=headers, allow_redirects=False
             )
             async with request as response:
-                content = await _read(response)
+                content = await self._whole(response)
                 return _answer(response.status, content, _secrets(body, token))
         finally:
             self._free.release()
@@ -92,6 +90,16 @@ class Client:
         session, self._session = self._session, None
         if session is not None:
             await session.close()
+
+    async def _whole(self, response: aiohttp.ClientResponse) -> bytes:
+        """Read a body. A refusal that breaks off is no outage: it may be the one that says what the owner did."""
+        if 200 <= response.status < 300:
+            return await _read(response)
+        try:
+            async with asyncio.timeout(self._patience):
+                return await _read(response)
+        except (TimeoutError, aiohttp.ClientError):
+            raise VaultFault(Reason.UNKNOWN, f"{response.status} broken off") from None
 
     async def _take_turn(self) -> None:
         if not self._free.locked():
@@ -154,12 +162,20 @@ def _answer(status: int, content: bytes, secrets: list[str]) -> Answer:
     except (ValueError, RecursionError):
         found = None
     document = found if isinstance(found, dict) else None
+    request_id = _request_id(document or {}, secrets)
     if 200 <= status < 300:
-        return Answer(status, document, f"{status}")  # what is in a success may be a key
+        return Answer(status, document, f"{status}", request_id)  # what is in a success may be a key
     said = content.decode(errors="replace")
     if document is None and "http request to an https server" in said.lower():
         document = {"errors": [said]}  # the one answer of the server's own that is plain text
-    return Answer(status, document, f"{status} {_shown(said, secrets)}".strip())
+    return Answer(status, document, f"{status} {_shown(said, secrets)}".strip(), request_id)
+
+
+def _request_id(document: dict[str, Any], secrets: list[str]) -> str:
+    """Return what the server calls our request; it is written down, so that nothing else may pass for it."""
+    found = document.get("request_id")
+    known = isinstance(found, str) and _REQUEST_ID.fullmatch(found) and found not in secrets
+    return str(found) if known else ""
 
 
 def _secrets(body: dict[str, Any] | None, token: str) -> list[str]:

@@ -162,4 +162,4 @@ def _is_token(text: str) -> bool:
 
 
 def _number(value: object) -> float:
-    return float(value) if isinstance(value, int) and 0 <= value < 2**40 else 0.0
+    return float(value) if type(value) is int and 0 <= value < 2**40 else 0.0
