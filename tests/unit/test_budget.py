@@ -1,6 +1,5 @@
 """What hedging may cost."""
 
-import pytest
 from hypothesis import given
 from hypothesis import strategies as st
 
@@ -49,15 +48,16 @@ def test_earned_back() -> None:
     assert budget.spend(VAULTS[0])
 
 
-def test_tail() -> None:
-    """With a full bucket twice as many requests are worth an extra one as with an empty one."""
-    budget = HedgeBudget(0.06, 3)
-    tails = [budget.tail(VAULTS[0])]
+def test_patience() -> None:
+    """The fewer tokens are left, the longer a request is left alone: up to three times as long."""
+    budget = HedgeBudget(0.06, 2)
+    waits = [budget.patience(VAULTS[0])]
     while budget.spend(VAULTS[0]):
-        tails.append(budget.tail(VAULTS[0]))
+        waits.append(budget.patience(VAULTS[0]))
 
-    assert [0.12, 0.10, 0.08, 0.06] == pytest.approx(tails)
-    assert 0.06 == HedgeBudget(0.06, 0).tail(VAULTS[0])
+    assert [1.0, 2.0, 3.0] == waits
+    assert (0.12, 1.0) == (budget.tail, budget.patience(VAULTS[1]))
+    assert 3.0 == HedgeBudget(0.06, 0).patience(VAULTS[0])
 
 
 def test_off() -> None:

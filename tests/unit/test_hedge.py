@@ -3,6 +3,7 @@
 import asyncio
 from collections.abc import Awaitable
 from dataclasses import dataclass, replace
+from functools import cache
 from itertools import product
 from typing import TypeVar
 
@@ -57,11 +58,17 @@ def check_decisions(answers: dict[Slot, Answer], verdicts: tuple[SlotVerdict, ..
         "p", "t", "t", "p", Workload.SITE, AvailabilityMode.STANDARD, PolicyState.ACTIVE, PolicyHealth.HEALTHY, 1, 1
     )
     found = Standing(policy, {slot: SlotStanding() for slot in ROOT_SLOTS}).now(verdicts)
-    for case in product(PolicyState, AvailabilityMode, InitiatorClass, (False, True), AvailabilityKeyState):
-        assert by_table((answers[Slot.A].outcome, answers[Slot.B].outcome), *case) == by_table(found, *case)
+
+    assert by_table((answers[Slot.A].outcome, answers[Slot.B].outcome)) == by_table(found)
 
 
-def by_table(
+@cache
+def by_table(slots: Outcomes) -> list[tuple[str, str]]:
+    cases = product(PolicyState, AvailabilityMode, InitiatorClass, (False, True), AvailabilityKeyState)
+    return [cell(slots, *case) for case in cases]
+
+
+def cell(
     slots: Outcomes,
     state: PolicyState,
     mode: AvailabilityMode,

@@ -131,12 +131,13 @@ def test_warm_up(clock: ManualClock) -> None:
 
 
 def test_tail(clock: ManualClock) -> None:
-    """The more may be hedged, the shorter is the offset."""
+    """The more may be hedged, the shorter is the offset; with patience it is longer, up to the cap."""
     latencies = Latencies(clock, SETTINGS)
     for hundredths in range(1, 51):
         observe(latencies, clock, EAST, hundredths / 100)
 
     assert [0.5, 0.47, 0.25] == [pytest.approx(latencies.offset(EAST, tail)) for tail in (0.001, 0.06, 0.5)]
+    assert [0.1, 0.3, 0.5] == [pytest.approx(latencies.offset(EAST, 0.9, patience)) for patience in (2, 6, 20)]
 
 
 def test_floor_and_cap(clock: ManualClock) -> None:

@@ -2,6 +2,9 @@
 
 from collections import defaultdict
 
+_TAIL = 2.0
+_STRETCH = 2.0
+
 
 class HedgeBudget:
     """Bound the extra requests of each vault to `burst`, and `extra_load` of what it is asked anyway.
@@ -15,14 +18,19 @@ class HedgeBudget:
         self._burst = burst
         self._tokens: defaultdict[str, float] = defaultdict(lambda: burst)
 
-    def tail(self, vault: str) -> float:
-        """Return which part of requests, the slowest, is worth an extra one: with a full bucket twice `extra_load`.
+    @property
+    def tail(self) -> float:
+        """Return which part of requests, the slowest, is worth an extra one while the bucket is full.
 
-        At `extra_load` alone, a window in which chance put a few more slow answers would have all of them pass
-        for normal, and the tokens would lie there unspent.
+        That is more than can be paid for, and `patience` sees to it that no more is spent than earned. At `extra_load`
+        itself a window in which chance put a few more slow answers would have all of them pass for normal.
         """
+        return _TAIL * self._extra_load
+
+    def patience(self, vault: str) -> float:
+        """Return how many times as long as that to wait: the fewer tokens, the more are kept for the slowest."""
         saved = self._tokens[vault] / self._burst if self._burst else 0.0
-        return self._extra_load * (1 + saved)
+        return 1 + _STRETCH * (1 - saved)
 
     def earn(self, vault: str) -> None:
         """Count a request that is made in any case."""

@@ -41,7 +41,8 @@ class Hedged:
             lead, other = self._turns.next(stored.policy_id)
             self._budget.earn(stored.vault(lead))
             first = race.ask(lead)
-            offset = self._latencies.offset(stored.vault(lead), self._budget.tail(stored.vault(other)))
+            patience = self._budget.patience(stored.vault(other))
+            offset = self._latencies.offset(stored.vault(lead), self._budget.tail, patience)
             await race.head_start(first, self._clock, offset)
             if not first.done() and self._budget.spend(stored.vault(other)):
                 race.ask(other)

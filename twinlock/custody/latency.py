@@ -82,12 +82,12 @@ class Latencies:
             now = self._clock.monotonic()
             self._windows[vault].add(Observation(now, now - start, good))
 
-    def offset(self, vault: str, tail: float) -> float:
-        """Return for how long a request is left alone before the other vault is asked: all but the slowest `tail`."""
+    def offset(self, vault: str, tail: float, patience: float = 1.0) -> float:
+        """Return for how long a request is left alone: as all but the slowest `tail` take, times `patience`."""
         settings, window = self._settings, self._windows[vault]
         window.forget(self._clock.monotonic())
         warm = window.good() >= settings.warm_up
-        offset = window.quantile(tail) if warm else settings.initial
+        offset = window.quantile(tail) * patience if warm else settings.initial
         return min(max(offset, settings.floor), settings.cap)
 
     def _window(self) -> Window:

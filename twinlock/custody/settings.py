@@ -16,8 +16,8 @@ class EvidenceRules:
 class HedgeSettings:
     """Say when the second root key of a site is asked before the first has answered; times are in seconds."""
 
-    # The part of what a vault is asked anyway that may come on top; the offset is the quantile that leaves this tail.
-    extra_load: float = 0.06
+    # The part of what a vault is asked anyway that may come on top; it also decides which quantile the offset is.
+    extra_load: float = 0.055
     # So many extra requests may come in a row, after a start or a quiet time; below 1 no request is ever extra.
     burst: float = 20.0
     floor: float = 0.02
