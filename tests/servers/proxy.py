@@ -24,6 +24,7 @@ class Proxy:
     def __init__(self, port: int) -> None:
         self.port = 0
         self.delay = 0.0  # seconds that every chunk is late
+        self.late: Callable[[bytes], float] | None = None  # the seconds that one chunk is late on top
         self.refuses = False  # new connections are reset at once
         self.budget: int | None = None  # bytes in both directions until everything is cut, in the middle of a frame
         self.accepted = 0
@@ -73,7 +74,7 @@ class Proxy:
 
     def heal(self) -> None:
         """Let everything pass again, but for what is lost."""
-        self.delay, self.refuses, self.budget = 0.0, False, None
+        self.delay, self.late, self.refuses, self.budget = 0.0, None, False, None
         self._flows.set()
 
     async def end(self) -> None:
@@ -117,7 +118,7 @@ class Proxy:
         while data := await _read(reader):
             passed += data
             await self._flows.wait()
-            await asyncio.sleep(self.delay)
+            await asyncio.sleep(self.delay + (self.late(data) if self.late else 0.0))
             if passage.lost:
                 continue
             if self.passing is not None:
