@@ -5,6 +5,7 @@ A request that was cancelled, failed or ran into its deadline tells only that no
 just the slow requests. So quantiles are those of the Kaplan-Meier estimate, which takes it for what it says.
 """
 
+from bisect import bisect_left, insort
 from collections import defaultdict, deque
 from collections.abc import Iterator
 from contextlib import contextmanager
@@ -26,20 +27,29 @@ class Observation:
 
 
 class Window:
-    """Hold the last `size` observations of one vault, none of them older than `seconds`."""
+    """Hold the last `size` observations of one vault, none of them older than `seconds`, in time and in order."""
 
     def __init__(self, size: int, seconds: float) -> None:
-        self._seen: deque[Observation] = deque(maxlen=size)
+        self._seen: deque[Observation] = deque()
+        # Of equal times the answer comes first: who was given up in that moment had not answered yet.
+        self._sorted: list[tuple[float, bool]] = []
+        self._size = size
         self._seconds = seconds
 
     def add(self, observation: Observation) -> None:
         """Take one more, and let the oldest go where there is no room."""
         self._seen.append(observation)
+        insort(self._sorted, _rank(observation))
+        if len(self._seen) > self._size:
+            self._drop()
 
     def forget(self, now: float) -> None:
         """Let go of what is too old."""
         while self._seen and self._seen[0].at < now - self._seconds:
-            self._seen.popleft()
+            self._drop()
+
+    def _drop(self) -> None:
+        del self._sorted[bisect_left(self._sorted, _rank(self._seen.popleft()))]
 
     def good(self) -> int:
         """Count the good answers."""
@@ -53,14 +63,17 @@ class Window:
         if not self._seen:
             raise ValueError("nothing was observed")
         at_risk, surviving, seconds = len(self._seen), 1.0, 0.0
-        # Of equal times the answer comes first: who was given up in that moment had not answered yet.
-        for seconds, censored in sorted((seen.seconds, not seen.good) for seen in self._seen):
+        for seconds, censored in self._sorted:
             if not censored:
                 surviving *= 1 - 1 / at_risk
                 if surviving <= tail + _ROUNDING:
                     return seconds
             at_risk -= 1
         return seconds
+
+
+def _rank(seen: Observation) -> tuple[float, bool]:
+    return seen.seconds, not seen.good
 
 
 class Latencies:
