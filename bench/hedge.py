@@ -34,7 +34,7 @@ from twinlock.vaults.openbao import OpenBaoVault
 from twinlock.vaults.openbao_settings import OpenBaoServer, OpenBaoSettings
 from twinlock.vaults.openbao_uris import HTTP
 
-WARM_UP, COUNT, ROUNDS, AT_ONCE = 1000, 1200, 5, 4
+WARM_UP, COUNT, ROUNDS, AT_ONCE = 800, 1000, 5, 3
 SLOW_PART, SLOW_SECONDS = 0.05, 0.5
 LEAST_GAIN, MOST_EXTRA = 5.0, 0.06
 _KEY = "root"
