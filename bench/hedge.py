@@ -2,7 +2,8 @@
 
 A proxy delays one answer in twenty by half a second, for both sides alike. Their unwraps take turns, and after a
 warm-up medians of rounds count. The 99th percentile of hedged unwraps has to be five times better, for no more than
-6 % of extra requests: those are counted on their way to the servers.
+6 % of extra requests: those are counted on their way to the servers. On a machine that is busy with other things both
+sides wait for the processor, and the ratio says less.
 """
 
 import asyncio
