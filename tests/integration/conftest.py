@@ -1,6 +1,6 @@
 """A small world above a custodian without vaults: one tenant, three policies, mailboxes on demand."""
 
-from collections.abc import Callable, Mapping, Sequence
+from collections.abc import AsyncIterator, Callable, Mapping, Sequence
 from dataclasses import dataclass
 from pathlib import Path
 from random import Random
@@ -21,13 +21,16 @@ from schemas.identifiers import MailboxKind, RequestOutcome
 from schemas.names import DEP_ASSIGNER, MAILBOX_REENCRYPTOR
 from twinlock.clock import ManualClock
 from twinlock.content.adding import Adder, Draft
+from twinlock.content.files import Files
+from twinlock.content.filing import Filer
 from twinlock.content.items import Items
-from twinlock.content.keyring import Keyring
+from twinlock.content.keyring import Keyring, SiteKeyring
 from twinlock.content.mailboxes import Mailboxes, NewMailbox
 from twinlock.content.objects import Objects
 from twinlock.content.plain import BytesPlain
 from twinlock.content.reencrypt import Reencrypter
 from twinlock.content.settings import ContentSettings
+from twinlock.content.sites import NewSite, Sites
 from twinlock.content.sweeper import Sweeper
 from twinlock.custody.memory import MemoryCustodian
 from twinlock.custody.port import USER, Asker
@@ -42,6 +45,9 @@ from workers.wakeups import prepare_slots
 CAUSE = Cause("test")
 ASKER = Asker(USER, CAUSE)
 SERVICE, P, Q = "service-policy", "policy-p", "policy-q"
+SITES, EUROPE = "sites-policy", "policy-europe"
+_WORKLOADS = {SITES: "site", EUROPE: "site"}
+_NAMES = {SERVICE: "service", SITES: "service-site"}
 
 
 @dataclass(slots=True)
@@ -76,6 +82,47 @@ class World:
         return Mailboxes(self.store, self.custodian, self.settings)
 
     @property
+    def site_keyring(self) -> SiteKeyring:
+        """Return a fresh keyring for sites, as another process would have."""
+        return SiteKeyring(self.custodian, self.clock)
+
+    @property
+    def sites(self) -> Sites:
+        """Return the sites."""
+        return Sites(self.store, self.custodian)
+
+    @property
+    def filer(self) -> Filer:
+        """Return a way to put files."""
+        return Filer(self.store, self.objects, self.site_keyring)
+
+    @property
+    def files(self) -> Files:
+        """Return the content API for sites."""
+        return Files(self.store, self.objects, self.site_keyring, self.filer)
+
+    async def site(self, name: str, **bodies: bytes) -> str:
+        """Add a site with files and return its full name."""
+        await self.sites.add(NewSite(name, "acme", "EUR"), ASKER)
+        for path, body in bodies.items():
+            await self.put_file(f"acme/{name}", path.encode(), body)
+        return f"acme/{name}"
+
+    async def put_file(self, site: str, path: bytes, body: bytes) -> str:
+        """Put a file and return its id."""
+        return await self.files.put(site, path, stream(body), ASKER)
+
+    async def file(self, site: str, path: bytes) -> bytes:
+        """Return a file's bytes, read with a fresh keyring."""
+        return b"".join([chunk async for chunk in self.files.get(site, path, ASKER)])
+
+    async def tree(self, site: str) -> dict[bytes, bytes]:
+        """Return everything in a site, read with a fresh keyring; an empty folder is empty."""
+        files = self.files
+        listed = [file async for file in files.list(site)]
+        return {file.path: b"" if file.object_name is None else await self.file(site, file.path) for file in listed}
+
+    @property
     def reencrypter(self) -> Reencrypter:
         """Return the re-encrypt step."""
         return Reencrypter(self.store, self.objects, self.keyring, self.settings)
@@ -99,9 +146,15 @@ class World:
         """Return one item's bytes."""
         return b"".join([chunk async for chunk in self.items.get(address, item_id, ASKER)])
 
-    def files(self) -> set[str]:
+    def object_names(self) -> set[str]:
         """Return the names of all files in the object folder."""
         return {str(path.relative_to(self.folder)) for path in self.folder.rglob("*") if path.is_file()}
+
+
+async def stream(body: bytes, size: int = 1 << 20) -> AsyncIterator[bytes]:
+    """Yield bytes in chunks."""
+    for start in range(0, len(body), size):
+        yield body[start : start + size]
 
 
 def draft(body: bytes, occurrence: int = 0) -> Draft:
@@ -118,7 +171,13 @@ async def world(store: Store, clock: ManualClock, tmp_path: Path) -> World:
     async with store.begin(CAUSE) as unit:
         for name in ("provider", "acme"):
             await unit.execute(insert(tenants).values(id=name, name=name, trial=False, created_at=clock.now()))
-        for policy, tenant in ((SERVICE, "provider"), (P, "acme"), (Q, "acme")):
+        for policy, tenant in (
+            (SERVICE, "provider"),
+            (SITES, "provider"),
+            (P, "acme"),
+            (Q, "acme"),
+            (EUROPE, "acme"),
+        ):
             await unit.execute(insert(policies).values(_policy(policy, tenant, clock)))
             await unit.execute(
                 insert(policy_keys).values(
@@ -132,9 +191,9 @@ def _policy(policy: str, tenant: str, clock: ManualClock) -> dict[str, object]:
     return {
         "id": policy,
         "tenant_id": tenant,
-        "name": "service" if policy == SERVICE else policy,
-        "workload": "mailbox",
-        "geo": None,
+        "name": _NAMES.get(policy, policy),
+        "workload": _WORKLOADS.get(policy, "mailbox"),
+        "geo": "EUR" if policy == EUROPE else None,
         "mode": "standard",
         "state": "active",
         "health": "healthy",

@@ -43,7 +43,7 @@ async def test_placement(world: "World") -> None:
         intents = await reader.rows(select(object_intents))
 
     assert [True, False] == [row.body is not None for row in rows]
-    assert {rows[1].object_name} == world.files()
+    assert {rows[1].object_name} == world.object_names()
     assert [] == intents
 
 
@@ -64,7 +64,7 @@ async def test_delete(world: "World") -> None:
     assert {small: b"small"} == await world.content(A)
     async with world.store.read() as reader:
         assert 1 == await reader.scalar(select(container_keys.c.item_count))
-        assert world.files() == {row.name for row in await reader.rows(select(superseded_objects))}
+        assert world.object_names() == {row.name for row in await reader.rows(select(superseded_objects))}
 
 
 async def test_remove_mailbox(world: "World") -> None:
@@ -76,7 +76,7 @@ async def test_remove_mailbox(world: "World") -> None:
     assert 0 == await world.sweeper.sweep(CAUSE)
     world.clock.advance(world.settings.objects_keep + 1)
     assert 1 == await world.sweeper.sweep(CAUSE)
-    assert set() == world.files()
+    assert set() == world.object_names()
     with pytest.raises(NotFound):
         await world.mailboxes.show(A)
     assert [b"other"] == list((await world.content("b@acme.example")).values())

@@ -105,18 +105,18 @@ async def test_large_items_one_at_a_time(world: "World") -> None:
 async def test_old_objects_are_kept_then_swept(world: "World") -> None:
     """law 14: superseded objects are kept for `objects.keep`, then swept; the current ones stay."""
     await world.mailbox(A, *BODIES)
-    before = world.files()
+    before = world.object_names()
     await switch(world, "policy-p")
     await finish(world)
     async with world.store.read() as reader:
         assert before == {row.name for row in await reader.rows(select(superseded_objects))}
     await world.sweeper.sweep(CAUSE)
-    assert before < world.files()
+    assert before < world.object_names()
     world.clock.advance(world.settings.objects_keep + 1)
     await world.sweeper.sweep(CAUSE)
 
-    assert len(before) == len(world.files())
-    assert not before & world.files()
+    assert len(before) == len(world.object_names())
+    assert not before & world.object_names()
     assert sorted(BODIES) == sorted((await world.content(A)).values())
 
 
@@ -177,7 +177,7 @@ async def test_deleted_while_a_step_works(world: "World") -> None:
     assert {2: 1} == await live(world)
     world.clock.advance(world.settings.intent_seconds + world.settings.objects_keep + 1)
     await world.sweeper.sweep(CAUSE)
-    assert set() == world.files()
+    assert set() == world.object_names()
 
 
 async def test_mailbox_removed_while_a_step_works(world: "World") -> None:
@@ -275,7 +275,7 @@ async def test_intent_swept_under_a_writer(world: "World") -> None:
         async with world.store.begin(CAUSE) as unit:
             await claim_intents(unit, names)
 
-    assert set() == world.files()
+    assert set() == world.object_names()
 
 
 async def test_unfinished_upload_is_swept(world: "World") -> None:
@@ -288,7 +288,7 @@ async def test_unfinished_upload_is_swept(world: "World") -> None:
     world.clock.advance(world.settings.intent_seconds + 1)
     await world.sweeper.sweep(CAUSE)
 
-    assert set() == world.files()
+    assert set() == world.object_names()
 
 
 class _Killed(BaseException):
@@ -307,11 +307,11 @@ async def test_sweeper_killed_before_deleting(world: "World") -> None:
     arm(CrashPoint.SWEEP_BEFORE_DELETE, kill)
     with pytest.raises(_Killed):
         await world.sweeper.sweep(CAUSE)
-    assert {name} == world.files()
+    assert {name} == world.object_names()
     arm(CrashPoint.SWEEP_BEFORE_DELETE, lambda: None)
     await world.sweeper.sweep(CAUSE)
 
-    assert set() == world.files()
+    assert set() == world.object_names()
 
 
 async def test_move_needs_no_rewrap(world: "World") -> None:
@@ -364,4 +364,4 @@ async def test_object_written_after_its_intent_expired(world: "World") -> None:
     with pytest.raises(StaleRead):
         await world.objects.write(name, b"late")
 
-    assert set() == world.files()
+    assert set() == world.object_names()

@@ -7,10 +7,16 @@ from sqlalchemy import Select, select
 
 from schemas.identifiers import MailboxKind, Workload
 from twinlock.custody.port import ContainerRef
-from twinlock.errors import NotFound
+from twinlock.errors import NotFound, TwinlockError
 from twinlock.store.tables.content import container_keys, containers
 from twinlock.store.tables.tenants import tenants
 from twinlock.store.unit import Reader, StaleRead, Unit
+
+_CANDIDATES = 10
+
+
+class Ambiguous(TwinlockError):
+    """Say that a name means more than one thing; the message lists them."""
 
 
 @dataclass(frozen=True, slots=True)
@@ -68,6 +74,21 @@ async def find_mailbox(reader: Reader, address: str) -> Container:
     return found
 
 
+async def find_site(reader: Reader, reference: str) -> Container:
+    """Return the site named TENANT/SITE, or by its name alone where that is unique; raise `NotFound`."""
+    named = containers.c.name == (reference if "/" in reference else tenants.c.name + "/" + reference)
+    query = _base().where(containers.c.workload == Workload.SITE, named).order_by(containers.c.name)
+    found = await _load_all(reader, query.limit(_CANDIDATES))
+    if not found:
+        raise NotFound(f"there is no site {reference}", hint="add it: twinlock site add SITE --tenant TENANT --geo GEO")
+    if len(found) > 1:
+        raise Ambiguous(
+            f"several sites are called {reference}: {', '.join(site.name for site in found)}",
+            hint="name one of them as TENANT/SITE",
+        )
+    return found[0]
+
+
 async def load(reader: Reader, container_id: str) -> Container | None:
     """Return a container by its id, or none where it was removed."""
     return await _load(reader, _base().where(containers.c.id == container_id))
@@ -95,6 +116,18 @@ async def page(reader: Reader, tenant_id: str, workload: Workload, after: str, s
         .limit(size)
     )
     return await _load_all(reader, query)
+
+
+async def page_of_sites(
+    reader: Reader, tenant_id: str | None, geo: str | None, after: str, size: int
+) -> list[Container]:
+    """Return up to `size` sites, of all or of one tenant and geo, whose names sort behind `after`."""
+    query = _base().where(containers.c.workload == Workload.SITE, containers.c.name > after)
+    if tenant_id is not None:
+        query = query.where(containers.c.tenant_id == tenant_id)
+    if geo is not None:
+        query = query.where(containers.c.geo == geo)
+    return await _load_all(reader, query.order_by(containers.c.name).limit(size))
 
 
 def _base() -> Select[*tuple[Any, ...]]:

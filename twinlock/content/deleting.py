@@ -1,13 +1,14 @@
-"""Delete items: their rows and their counts, their objects and the older keys that this empties, in one transaction."""
+"""Delete items and files: rows and counts, their objects and the older keys that this empties, in one transaction."""
 
 from collections.abc import Collection
 
-from sqlalchemy import delete, update
+from sqlalchemy import delete, insert, literal, select, update
 
 from twinlock.content import generations
 from twinlock.content.containers import Container
 from twinlock.content.objects import supersede
-from twinlock.store.tables.content import container_keys, items
+from twinlock.store.tables.base import UtcDateTime
+from twinlock.store.tables.content import container_keys, containers, files, items, superseded_objects
 from twinlock.store.unit import Unit
 
 
@@ -28,3 +29,19 @@ async def delete_items(unit: Unit, locked: Container, ids: Collection[str]) -> s
     supersede(unit, [row.object_name for row in rows if row.object_name])
     await generations.destroy_empty(unit, locked, [older.number for older in locked.generations[:-1]])
     return {row.id for row in rows}
+
+
+async def remove_with_content(unit: Unit, locked: Container) -> None:
+    """Remove a locked site with its files, and all its key generations; its objects are swept later."""
+    objects = select(files.c.object_name, literal(unit.clock.now(), UtcDateTime)).where(
+        files.c.container_id == locked.id, files.c.object_name.is_not(None)
+    )
+    await unit.execute(insert(superseded_objects).from_select(["name", "superseded_at"], objects))
+    await unit.execute(delete(files).where(files.c.container_id == locked.id))
+    await remove_empty(unit, locked)
+
+
+async def remove_empty(unit: Unit, locked: Container) -> None:
+    """Remove a locked container in which nothing is left; the database refuses any other."""
+    await unit.execute(delete(container_keys).where(container_keys.c.container_id == locked.id))
+    await unit.execute(delete(containers).where(containers.c.id == locked.id))

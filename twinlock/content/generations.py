@@ -6,7 +6,7 @@ from sqlalchemy import delete, exists, insert, select, update
 
 from twinlock.content.containers import Container
 from twinlock.custody.port import WrappedContainerKey
-from twinlock.store.tables.content import container_keys, containers, items
+from twinlock.store.tables.content import container_keys, containers, files, items
 from twinlock.store.unit import StaleRead, Unit
 
 
@@ -74,8 +74,11 @@ async def destroy_empty(unit: Unit, locked: Container, candidates: Sequence[int]
     The container's version moves, so that whoever read the old generations starts over.
     """
     row = container_keys.c
+    content = files if locked.geo is not None else items
+    if content is files:
+        await _lift_folders(unit, locked)
     left = exists(
-        select(items.c.id).where(items.c.container_id == row.container_id, items.c.generation == row.generation)
+        select(content.c.id).where(content.c.container_id == row.container_id, content.c.generation == row.generation)
     )
     gone = await unit.execute(
         delete(container_keys).where(row.container_id == locked.id, row.generation.in_(candidates), ~left)
@@ -85,3 +88,14 @@ async def destroy_empty(unit: Unit, locked: Container, candidates: Sequence[int]
             update(containers).where(containers.c.id == locked.id).values(version=containers.c.version + 1)
         )
     return bool(gone.rowcount)
+
+
+async def _lift_folders(unit: Unit, locked: Container) -> None:
+    """Put empty folders, for which no key is used, under the newest generation: they must not keep an old one."""
+    row = files.c
+    newest = select(containers.c.newest_generation).where(containers.c.id == locked.id).scalar_subquery()
+    await unit.execute(
+        update(files)
+        .where(row.container_id == locked.id, row.generation != newest, row.object_name.is_(None))
+        .values(generation=newest)
+    )

@@ -1,41 +1,72 @@
 """Container keys in the caller's hands: at most 60 seconds, renewed only at the custodian (design section 5)."""
 
+from collections.abc import Callable
 from dataclasses import dataclass
+from typing import Generic, TypeVar
 
 from twinlock.custody.port import Asker, ContainerRef, Custodian
+from twinlock.keys.blobs import SiteCipher
 from twinlock.keys.items import ItemCipher
 from twinlock.keys.ports import Clock
+from twinlock.keys.secret import SecretKey
+
+CipherT = TypeVar("CipherT")
 
 
 @dataclass(frozen=True, slots=True)
-class _Held:
-    cipher: ItemCipher
+class _Held(Generic[CipherT]):
+    cipher: CipherT
     until: float
 
 
-class Keyring:
+class _Keyring(Generic[CipherT]):
     """Open container keys and keep them for as long as the custodian allows.
 
     What one initiator opened never serves another: the custodian decides for each of them (law 7).
     """
 
-    def __init__(self, custodian: Custodian, clock: Clock) -> None:
+    def __init__(self, custodian: Custodian, clock: Clock, cipher: Callable[[SecretKey], CipherT]) -> None:
         self._custodian = custodian
         self._clock = clock
-        self._held: dict[tuple[ContainerRef, str], _Held] = {}
+        self._cipher = cipher
+        self._held: dict[tuple[ContainerRef, str], _Held[CipherT]] = {}
+        self._first_ends = 0.0
 
-    async def open(self, ref: ContainerRef, asker: Asker) -> ItemCipher:
+    async def open(self, ref: ContainerRef, asker: Asker) -> CipherT:
         """Return the cipher of a container key generation; raise as the custodian does."""
         now = self._clock.monotonic()
-        self._held = {name: held for name, held in self._held.items() if held.until > now}
+        self._forget(now)
         name = (ref, str(asker.initiator))
         held = self._held.get(name)
         if held is not None:
             return held.cipher
         opened = await self._custodian.open_container_key(ref, asker)
-        cipher = ItemCipher(opened.key)
+        cipher = self._cipher(opened.key)
         opened.key.wipe()
         if opened.keep_seconds > 0:
             # Counted from before the call: the custodian's answer is already as old as the call was long.
-            self._held[name] = _Held(cipher, now + opened.keep_seconds)
+            self._hold(name, _Held(cipher, now + opened.keep_seconds))
         return cipher
+
+    def _hold(self, name: tuple[ContainerRef, str], held: _Held[CipherT]) -> None:
+        self._first_ends = min(self._first_ends, held.until) if self._held else held.until
+        self._held[name] = held
+
+    def _forget(self, now: float) -> None:
+        if now >= self._first_ends:
+            self._held = {name: held for name, held in self._held.items() if held.until > now}
+            self._first_ends = min((held.until for held in self._held.values()), default=now)
+
+
+class Keyring(_Keyring[ItemCipher]):
+    """Keep mailbox keys."""
+
+    def __init__(self, custodian: Custodian, clock: Clock) -> None:
+        super().__init__(custodian, clock, ItemCipher)
+
+
+class SiteKeyring(_Keyring[SiteCipher]):
+    """Keep site keys."""
+
+    def __init__(self, custodian: Custodian, clock: Clock) -> None:
+        super().__init__(custodian, clock, SiteCipher)

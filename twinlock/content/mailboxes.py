@@ -3,12 +3,12 @@
 from collections.abc import AsyncIterator
 from dataclasses import dataclass
 
-from sqlalchemy import delete, select
+from sqlalchemy import select
 
 from schemas.identifiers import PROVIDER, SERVICE_POLICIES, MailboxKind, Workload
 from twinlock.content import containers, generations
 from twinlock.content.containers import Container
-from twinlock.content.deleting import delete_items
+from twinlock.content.deleting import delete_items, remove_empty
 from twinlock.content.sealing import DESCRIBED, Stored, bounded
 from twinlock.content.settings import ContentSettings
 from twinlock.custody.port import Asker, ContainerRef, Custodian
@@ -72,7 +72,7 @@ class Mailboxes:
     async def add(self, new: NewMailbox, asker: Asker) -> None:
         """Add an empty mailbox under the service policy; raise `AlreadyExists` or `NotFound`, as the custodian does."""
         async with self._store.read() as reader:
-            tenant_id = await _tenant(reader, new.tenant)
+            tenant_id = await tenant_id_of(reader, new.tenant)
             await _refuse_taken(reader, new.address)
             service = await service_policy(reader, Workload.MAILBOX)
         ref = ContainerRef(tenant_id, new_id(), 1)
@@ -97,7 +97,7 @@ class Mailboxes:
         last = ""
         while True:
             async with self._store.read() as reader:
-                tenant_id = await _tenant(reader, tenant)
+                tenant_id = await tenant_id_of(reader, tenant)
                 service = await service_policy(reader, Workload.MAILBOX)
                 page = await containers.page(reader, tenant_id, Workload.MAILBOX, last, _PAGE)
             for mailbox in page:
@@ -123,7 +123,7 @@ class Mailboxes:
                 gone = await delete_items(unit, locked, await _first_items(unit, locked, self._settings))
                 removed += len(gone)
                 if len(gone) == locked.items:
-                    await _remove_empty(unit, locked)
+                    await remove_empty(unit, locked)
                     return removed
 
 
@@ -138,11 +138,6 @@ async def _first_items(unit: Unit, locked: Container, settings: ContentSettings)
     return [item.id for item in bounded(found, settings.batch_bytes)]
 
 
-async def _remove_empty(unit: Unit, locked: Container) -> None:
-    await unit.execute(delete(tables.container_keys).where(tables.container_keys.c.container_id == locked.id))
-    await unit.execute(delete(tables.containers).where(tables.containers.c.id == locked.id))
-
-
 async def service_policy(reader: Reader, workload: Workload) -> str:
     """Return the id of the provider's own policy for a workload."""
     found = await reader.scalar(
@@ -155,7 +150,8 @@ async def service_policy(reader: Reader, workload: Workload) -> str:
     return found
 
 
-async def _tenant(reader: Reader, name: str) -> str:
+async def tenant_id_of(reader: Reader, name: str) -> str:
+    """Return the id of a tenant, or raise `NotFound`."""
     found = await reader.scalar(select(tenants.c.id).where(tenants.c.name == name))
     if not isinstance(found, str):
         raise NotFound(f"there is no tenant {name}", hint=f"add it: twinlock tenant add {name}")

@@ -3,9 +3,12 @@
 import asyncio
 import contextlib
 import os
-from collections.abc import AsyncIterator, Iterable, Iterator, Sequence
+from collections import deque
+from collections.abc import AsyncGenerator, AsyncIterator, Iterable, Iterator, Sequence
 from datetime import timedelta
+from itertools import islice
 from pathlib import Path
+from typing import cast
 
 import obstore
 from obstore.exceptions import BaseError, PermissionDeniedError, UnauthenticatedError
@@ -15,6 +18,7 @@ from sqlalchemy import delete, insert, select
 from twinlock.content.settings import MIB, ContentSettings
 from twinlock.crashpoints import CrashPoint, reach
 from twinlock.errors import TwinlockError
+from twinlock.keys.guarded import Buffer
 from twinlock.store.tables.content import object_intents, superseded_objects
 from twinlock.store.unit import Cause, StaleRead, Store, Unit, new_id
 
@@ -74,10 +78,47 @@ class Objects:
 
     async def read(self, name: str) -> AsyncIterator[bytes]:
         """Yield an object's bytes in chunks, or raise `ObjectGone` at the first."""
+        size, chunk = await self.size(name), self._settings.stream_chunk
+        parts = [(start, min(start + chunk, size)) for start in range(0, size, chunk)]
+        async with contextlib.aclosing(self.parts(name, parts)) as chunks:
+            async for each in chunks:
+                yield bytes(each)
+
+    async def whole(self, name: str) -> Buffer:
+        """Return all bytes of an object that is small enough to hold, or raise `ObjectGone`."""
         with _told():
             found = await obstore.get_async(self._backend, name)
-            async for chunk in found.stream(min_chunk_size=self._settings.stream_chunk):
-                yield bytes(chunk)
+            return memoryview(await found.bytes_async())
+
+    async def size(self, name: str) -> int:
+        """Return how long an object is, or raise `ObjectGone`."""
+        with _told():
+            return (await obstore.head_async(self._backend, name))["size"]
+
+    async def parts(self, name: str, parts: Iterable[tuple[int, int]]) -> AsyncGenerator[Buffer]:
+        """Yield ranges of an object, each from its first byte to before its second; the next one is fetched meanwhile.
+
+        By ranges, because the library's own stream comes in pieces of 8 KiB from a folder.
+        """
+        ahead: deque[asyncio.Future[obstore.Bytes]] = deque()
+        waiting = iter(parts)
+        try:
+            while True:
+                for start, stop in islice(waiting, _PARTS - len(ahead)):
+                    ahead.append(self._begin(name, start, stop))
+                if not ahead:
+                    return
+                with _told():
+                    part = await ahead.popleft()
+                yield memoryview(part)
+        finally:
+            for left in ahead:
+                left.cancel()
+
+    def _begin(self, name: str, start: int, stop: int) -> "asyncio.Future[obstore.Bytes]":
+        # The library begins at once, in its own threads: what it returns is a future, whatever its declaration says.
+        begun = obstore.get_range_async(self._backend, name, start=start, end=stop)
+        return cast("asyncio.Future[obstore.Bytes]", begun)
 
     async def delete(self, name: str) -> None:
         """Delete an object and what an interrupted upload left of it; deleting what is gone is no error."""

@@ -69,6 +69,7 @@ _SERVICE: Mapping[str, Mapping[str, Permit]] = {
     },
     OPERATOR: {
         "add-mailbox": _permit(Operation.MAKE_CONTAINER_KEY),
+        "add-site": _permit(Operation.MAKE_CONTAINER_KEY),
         "probe": _permit(Operation.PROBE),
     },
 }

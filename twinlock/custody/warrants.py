@@ -19,7 +19,7 @@ from twinlock.custody.purposes import Needs, Permit
 from twinlock.custody.remote.messages import Asking, MakeContainerKey, MakePolicyKey, OpenContainerKey, RewrapContainers
 from twinlock.store.tables.content import container_keys, containers
 from twinlock.store.tables.custody import root_keys
-from twinlock.store.tables.work import jobs, requests
+from twinlock.store.tables.work import geos, jobs, requests
 from twinlock.store.unit import Reader
 
 _OVER = "work that has ended, or has another target by now, opens nothing: it is begun again by itself"
@@ -141,8 +141,16 @@ async def _check_own_policy(reader: Reader, asking: MakeContainerKey) -> None:
 
 
 async def _check_new_container(reader: Reader, asking: MakeContainerKey) -> None:
-    """Let a command make the first key of a container that is not there yet, under the provider's policy."""
+    """Let a command make the first key of a new container, under the provider's policy or a geo's of the tenant."""
     policy = await load_policy(reader, asking.policy_id)
     known = await _containers(reader, [asking.ref])
-    if known or asking.ref.generation != 1 or policy is None or policy.tenant != PROVIDER:
-        raise NotPermitted("a new container begins under the service policy", policy=asking.policy_id)
+    if known or asking.ref.generation != 1 or policy is None or not await _may_begin(reader, asking.ref, policy):
+        raise NotPermitted("a new container begins under the service policy, or its geo's", policy=asking.policy_id)
+
+
+async def _may_begin(reader: Reader, ref: ContainerRef, policy: Policy) -> bool:
+    if policy.tenant == PROVIDER:
+        return True
+    row = geos.c
+    own = select(row.geo).where(row.tenant_id == ref.tenant_id, row.policy_id == policy.id)
+    return await reader.row(own) is not None

@@ -75,6 +75,35 @@ class ItemContext(Context):
     version: int
 
 
+@dataclass(frozen=True, slots=True)
+class BlobContext(Context):
+    """Place a file's blob in a site; no policy and no path, so that a rewrap or a rename moves nothing."""
+
+    kind: ClassVar[str] = "blob"
+    tenant: str
+    container: str
+    generation: int
+    file: str
+    version: int
+
+    @property
+    def of_key(self) -> "BlobKeyContext":
+        """Return the place of the key that encrypts this blob."""
+        return BlobKeyContext(self.tenant, self.container, self.generation, self.file, self.version)
+
+
+@dataclass(frozen=True, slots=True)
+class BlobKeyContext(Context):
+    """Place the key of a file's blob under the site key generation that wraps it."""
+
+    kind: ClassVar[str] = "blob-key"
+    tenant: str
+    container: str
+    generation: int
+    file: str
+    version: int
+
+
 @cache
 def _header(kind: str) -> bytes:
     return _prefixed(LABEL) + _prefixed(kind.encode())

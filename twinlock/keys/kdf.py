@@ -21,6 +21,8 @@ class Label(StrEnum):
     ITEM = "twinlock.item.v1"
     ITEM_STREAM = "twinlock.item-stream.v1"
     IMPORT = "twinlock.import.v1"
+    BLOB = "twinlock.blob.v1"
+    CONTENT_MAC = "twinlock.content-mac.v1"
 
 
 class KeyMaterial(Protocol):

@@ -9,6 +9,7 @@ dropped or cut off fails. Header and segment 0 together fill one segment's size.
 
 import os
 from collections.abc import Iterable, Iterator
+from dataclasses import dataclass
 from itertools import chain, repeat
 
 from twinlock.keys import kdf
@@ -40,6 +41,35 @@ def plaintext_length(ciphertext_length: int) -> int:
     if segments < 1 or tail < shortest:
         raise DecryptionError
     return ciphertext_length - HEADER_BYTES - segments * TAG_BYTES
+
+
+@dataclass(frozen=True, slots=True)
+class Layout:
+    """Say where the segments of the stream for `size` bytes lie, so that a range is read without the rest."""
+
+    size: int
+
+    @property
+    def length(self) -> int:
+        """Return how long the whole stream is."""
+        return ciphertext_length(self.size)
+
+    @property
+    def segments(self) -> int:
+        """Return how many segments there are, at least one."""
+        return -(-self.length // SEGMENT_BYTES)
+
+    def segment_of(self, offset: int) -> int:
+        """Return which segment holds a byte of the plaintext."""
+        return (HEADER_BYTES + offset) // SEGMENT_PLAINTEXT_BYTES
+
+    def begin(self, index: int) -> int:
+        """Return where a segment begins in the stream; where the last one ends, for the index behind it."""
+        return min(index * SEGMENT_BYTES, self.length) if index else HEADER_BYTES
+
+    def plain_begin(self, index: int) -> int:
+        """Return which byte of the plaintext a segment begins with."""
+        return index * SEGMENT_PLAINTEXT_BYTES - HEADER_BYTES if index else 0
 
 
 class _Segments(Guarded):

@@ -46,7 +46,7 @@ class TargetFailed(MailError):
     """Say that a file could not be written."""
 
 
-def shown(path: Path) -> str:
+def shown(path: Path | str) -> str:
     """Write a path for people: a file name may hold bytes that are no text, or that steer a terminal."""
     return "".join(char if char.isprintable() else char.encode("unicode_escape").decode() for char in str(path))
 
