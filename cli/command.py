@@ -51,9 +51,14 @@ _TIMED = {"timeout": options.Timeout}
 _WAITING = {"no_wait": options.NoWait}
 
 
-def command(app: typer.Typer, name: str, *, waits: bool = False) -> Callable[[Action], Action]:
-    """Register a command that works on a home; one that `waits` for a request also takes `--no-wait`."""
+def command(app: typer.Typer, name: str, *, waits: bool = False, documents: bool = True) -> Callable[[Action], Action]:
+    """Register a command that works on a home; one that `waits` for a request also takes `--no-wait`.
+
+    One that `documents` nothing, but writes bytes as they are, takes no `--json`.
+    """
     shared = _EVERYWHERE | _TIMED | (_WAITING if waits else {})
+    if not documents:
+        shared = {option: kind for option, kind in shared.items() if option != "json"}
 
     def register(action: Action) -> Action:
         def run(settings: Settings, flags: Flags, values: dict[str, Any]) -> Result:

@@ -20,6 +20,7 @@ from cli.commands import (
     publish,
     publisher,
     schema,
+    site,
     status,
     tenant,
     vault,
@@ -38,7 +39,8 @@ app = typer.Typer(
     context_settings={"help_option_names": ["-h", "--help"]},
 )
 
-_NOUNS = (init, tenant, key, vault, policy, mailbox, publish, publisher, dlq, broker, worker, schema, status, errors)
+_CONTENT = (mailbox, site)
+_NOUNS = (init, tenant, key, vault, policy, *_CONTENT, publish, publisher, dlq, broker, worker, schema, status, errors)
 for module in _NOUNS:
     module.register(app)
 

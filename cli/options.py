@@ -20,6 +20,7 @@ NoWait = Annotated[
 Tenant = Annotated[str, typer.Option("--tenant", metavar="T", help="The tenant's name.")]
 OptionalTenant = Annotated[str | None, typer.Option("--tenant", metavar="T", help="Only this tenant.")]
 Address = Annotated[str, typer.Argument(metavar="ADDRESS", help="The mailbox, such as ann@acme.example.")]
+Site = Annotated[str, typer.Argument(metavar="SITE", help="TENANT/SITE, or the name alone where it is unique.")]
 PolicyName = Annotated[
     str, typer.Argument(metavar="POLICY", help="An id, TENANT/NAME, or `service` for the provider's own.")
 ]

@@ -10,14 +10,12 @@ from sqlalchemy import func, select
 
 from cli.command import command
 from cli.commands import names
-from cli.failures import UsageFault
 from cli.options import Address
 from cli.output import Result, listing
 from cli.progress import bytes_bar
 from cli.session import Session
 from twinlock.content import containers
 from twinlock.content.writers import Format
-from twinlock.custody.port import USER, Initiator, service
 from twinlock.store.tables import content as tables
 
 
@@ -68,7 +66,7 @@ async def bring_out(
     ] = "user",
 ) -> Result:
     """Export mail, decrypted, byte for byte what was imported."""
-    asker = session.asker(_initiator(reader))
+    asker = session.asker(names.initiator(reader))
     total = await _stored(session, names.address(address))
     with bytes_bar("exporting", total, session.shows) as bar:
         report = await session.parts.exporter.run(
@@ -95,15 +93,6 @@ async def delete(
     """Delete items, all of them or none."""
     count = await session.parts.items.delete(address, item, session.cause)
     return Result({"deleted": count}, [f"deleted {count} {'item' if count == 1 else 'items'}"])
-
-
-def _initiator(text: str) -> Initiator:
-    kind, colon, purpose = text.partition(":")
-    if text == "user":
-        return USER
-    if kind == "service" and colon and purpose.replace("-", "").isalnum() and len(purpose) <= 40:
-        return service(purpose)
-    raise UsageFault(f"{text[:100]!a} is not who may read", hint="use --as user, or --as service:PURPOSE")
 
 
 async def _stored(session: Session, address: str) -> int:

@@ -6,13 +6,15 @@ from typing import Any
 from pydantic import TypeAdapter, ValidationError
 
 from cli.failures import UsageFault
-from schemas.identifiers import Geo, MailboxAddress, PolicyName, PolicyReference, TenantName, Workload
+from schemas.identifiers import Geo, MailboxAddress, PolicyName, PolicyReference, SiteName, TenantName, Workload
+from twinlock.custody.port import USER, Initiator, service
 
 _TENANT: TypeAdapter[str] = TypeAdapter(TenantName)
 _POLICY: TypeAdapter[str] = TypeAdapter(PolicyName)
 _REFERENCE: TypeAdapter[str] = TypeAdapter(PolicyReference)
 _ADDRESS: TypeAdapter[str] = TypeAdapter(MailboxAddress)
 _GEO: TypeAdapter[str] = TypeAdapter(Geo)
+_SITE: TypeAdapter[str] = TypeAdapter(SiteName)
 
 
 def tenant_name(text: str) -> str:
@@ -51,6 +53,30 @@ def expiry(text: str) -> datetime:
 def geo(text: str) -> str:
     """Return the name of a geo."""
     return _checked(_GEO, text, "the name of a geo", "up to 32 letters, digits, dashes and underscores")
+
+
+def site_name(text: str) -> str:
+    """Return a site's name, without its tenant."""
+    return _checked(_SITE, text, "the name of a site", "up to 200 characters, without a slash, no space at either end")
+
+
+def site(text: str) -> str:
+    """Return what names a site: TENANT/SITE, or the name alone."""
+    tenant, slash, name = text.partition("/")
+    if slash:
+        tenant_name(tenant)
+    site_name(name if slash else text)
+    return text
+
+
+def initiator(text: str) -> Initiator:
+    """Return on whose behalf content is read: `user` or `service:PURPOSE`."""
+    kind, colon, purpose = text.partition(":")
+    if text == "user":
+        return USER
+    if kind == "service" and colon and purpose.replace("-", "").isalnum() and len(purpose) <= 40:
+        return service(purpose)
+    raise UsageFault(f"{text[:100]!a} is not who may read", hint="use --as user, or --as service:PURPOSE")
 
 
 def geo_of(workload: Workload, given: str | None) -> None:

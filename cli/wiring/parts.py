@@ -10,12 +10,18 @@ from events.relay import Relay
 from twinlock.content.adding import Adder
 from twinlock.content.backends import open_backend
 from twinlock.content.exporting import Exporter
+from twinlock.content.files import Files
+from twinlock.content.filing import Filer
 from twinlock.content.importing import Importer
 from twinlock.content.items import Items
-from twinlock.content.keyring import Keyring
+from twinlock.content.keyring import Keyring, SiteKeyring
 from twinlock.content.mailboxes import Mailboxes
 from twinlock.content.objects import Objects
+from twinlock.content.reblob import BlobReencrypter
 from twinlock.content.reencrypt import Reencrypter
+from twinlock.content.site_export import SiteExporter
+from twinlock.content.site_import import SiteImporter
+from twinlock.content.sites import Sites
 from twinlock.content.sweeper import Sweeper
 from twinlock.custody.port import Custodian
 from twinlock.errors import TwinlockError
@@ -51,6 +57,11 @@ class Parts:
     importer: Importer
     exporter: Exporter
     reencrypter: Reencrypter
+    blob_reencrypter: BlobReencrypter
+    sites: Sites
+    files: Files
+    site_importer: SiteImporter
+    site_exporter: SiteExporter
     sweeper: Sweeper
     carrying: Carrying | None = None
 
@@ -68,6 +79,9 @@ def build(
     keyring = Keyring(custodian, clock)
     adder = Adder(store, objects, keyring, settings.content)
     items = Items(store, objects, keyring, adder)
+    site_keyring = SiteKeyring(custodian, clock)
+    filer = Filer(store, objects, site_keyring)
+    files = Files(store, objects, site_keyring, filer)
     return Parts(
         settings=settings,
         clock=clock,
@@ -80,6 +94,11 @@ def build(
         importer=Importer(store, adder, settings.content),
         exporter=Exporter(store, items),
         reencrypter=Reencrypter(store, objects, keyring, settings.content),
+        blob_reencrypter=BlobReencrypter(store, objects, site_keyring, settings.content),
+        sites=Sites(store, custodian),
+        files=files,
+        site_importer=SiteImporter(store, filer, site_keyring),
+        site_exporter=SiteExporter(store, files),
         sweeper=Sweeper(store, objects, settings.content),
         carrying=carrying,
     )

@@ -28,6 +28,7 @@ from twinlock.content.keyring import Keyring, SiteKeyring
 from twinlock.content.mailboxes import Mailboxes, NewMailbox
 from twinlock.content.objects import Objects
 from twinlock.content.plain import BytesPlain
+from twinlock.content.reblob import BlobReencrypter
 from twinlock.content.reencrypt import Reencrypter
 from twinlock.content.settings import ContentSettings
 from twinlock.content.sites import NewSite, Sites
@@ -85,6 +86,11 @@ class World:
     def site_keyring(self) -> SiteKeyring:
         """Return a fresh keyring for sites, as another process would have."""
         return SiteKeyring(self.custodian, self.clock)
+
+    @property
+    def blob_reencrypter(self) -> BlobReencrypter:
+        """Return the re-encrypt step of sites."""
+        return BlobReencrypter(self.store, self.objects, self.site_keyring, self.settings)
 
     @property
     def sites(self) -> Sites:

@@ -155,7 +155,7 @@ class Files:
             await self._keyring.open((await self._again(found)).ref, asker)
 
     async def delete(self, site: str, paths: Sequence[bytes], cause: Cause) -> int:
-        """Delete files, all or none, also while a step re-encrypts them; their objects are swept later."""
+        """Delete files and empty folders, all or none, also while a step is at work; their objects are swept later."""
         async with self._store.read() as reader:
             found = await containers.find_site(reader, site)
         async with self._store.begin(cause) as unit:
@@ -163,11 +163,13 @@ class Files:
             row = files.c
             rows = await unit.rows(
                 delete(files)
-                .where(row.container_id == found.id, row.path.in_(set(paths)))
+                .where(row.container_id == found.id, row.path.in_({*paths, *(path + b"/" for path in paths)}))
                 .returning(*(row[name] for name in COLUMNS))
             )
             gone = [StoredFile.of(each) for each in rows]
-            missing = sorted(set(paths) - {file.path for file in gone})
+            missing = sorted(
+                {path.removesuffix(b"/") for path in paths} - {file.path.removesuffix(b"/") for file in gone}
+            )
             if locked is None or missing:
                 raise _no_file(found.name, *missing)
             await recount(unit, locked, gone, 0)

@@ -178,9 +178,7 @@ async def _store(
     new = [_inserted(unit, locked, draft) for draft in drafts if draft.path not in before]
     if new:
         await unit.execute(insert(files), new)
-    changed = [_updated(unit, locked, draft.blob) for draft in drafts if draft.path in before and draft.blob]
-    if changed:
-        await unit.execute(_REPLACE, changed)
+    await repoint(unit, locked, [draft.blob for draft in drafts if draft.path in before and draft.blob])
     blobs = [draft.blob for draft in drafts if draft.blob is not None]
     await recount(unit, locked, replaced, len(blobs))
     await claim_intents(unit, [blob.object_name for blob in blobs])
@@ -189,29 +187,30 @@ async def _store(
         await generations.destroy_empty(unit, locked, [older.number for older in locked.generations[:-1]])
 
 
-_REPLACE = (
+_REPOINT = (
     update(files)
     .where(files.c.container_id == bindparam("at_container"), files.c.id == bindparam("at_id"))
-    .values({name: bindparam(f"to_{name}") for name in (*COLUMNS[2:], "created_at")})
+    .values({name: bindparam(f"to_{name}") for name in COLUMNS[2:]})
 )
 
 
-def _updated(unit: Unit, locked: Container, blob: Blob) -> dict[str, Any]:
-    return blob_row(locked, blob) | {"to_created_at": unit.clock.now()}
-
-
-def blob_row(locked: Container, blob: Blob) -> dict[str, Any]:
-    """Return the parameters that point a row at another blob."""
-    return {
-        "at_container": locked.id,
-        "at_id": blob.context.file,
-        "to_generation": blob.context.generation,
-        "to_version": blob.context.version,
-        "to_size": blob.size,
-        "to_wrapped_key": blob.wrapped_key,
-        "to_content_mac": blob.content_mac,
-        "to_object_name": blob.object_name,
-    }
+async def repoint(unit: Unit, locked: Container, blobs: Sequence[Blob]) -> None:
+    """Have the rows of these blobs' files point at them."""
+    rows = [
+        {
+            "at_container": locked.id,
+            "at_id": blob.context.file,
+            "to_generation": blob.context.generation,
+            "to_version": blob.context.version,
+            "to_size": blob.size,
+            "to_wrapped_key": blob.wrapped_key,
+            "to_content_mac": blob.content_mac,
+            "to_object_name": blob.object_name,
+        }
+        for blob in blobs
+    ]
+    if rows:
+        await unit.execute(_REPOINT, rows)
 
 
 def _inserted(unit: Unit, locked: Container, draft: FileDraft) -> dict[str, Any]:

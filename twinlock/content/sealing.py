@@ -101,9 +101,12 @@ async def read_whole(objects: Objects, name: str) -> bytes:
 
 
 async def in_thread(chunks: Iterator[bytes]) -> AsyncIterator[bytes]:
-    """Yield what a blocking iterator gives, reading it off the event loop."""
-    while True:
-        chunk = await asyncio.to_thread(next, chunks, None)
-        if chunk is None:
-            return
-        yield chunk
+    """Yield what a blocking iterator gives, reading it off the event loop, one ahead of the caller."""
+    loop = asyncio.get_running_loop()
+    following = loop.run_in_executor(None, next, chunks, None)
+    try:
+        while (chunk := await following) is not None:
+            following = loop.run_in_executor(None, next, chunks, None)
+            yield chunk
+    finally:
+        following.add_done_callback(lambda done: done.cancelled() or done.exception())

@@ -38,6 +38,10 @@ class ContentMac(Guarded):
         """Return the 32 bytes for all that was added so far."""
         return self._hmac.digest()
 
+    def matches(self, other: bytes) -> bool:
+        """Tell, in constant time, whether these are the 32 bytes."""
+        return hmac.compare_digest(self.digest(), other)
+
 
 class BlobKey(Guarded):
     """Encrypt, open and recognise the content of one version of one file."""
