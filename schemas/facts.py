@@ -80,6 +80,38 @@ class PolicyRefreshed(Event):
         return self.policy
 
 
+class PolicyRevoked(Event):
+    """Tell that a policy serves nobody any more, whatever its keys answer, until it is restored."""
+
+    type: ClassVar[str] = "twinlock.policy.revoked.v1"
+
+    policy: Identifier
+    version: Version
+    tenant: TenantName
+    revocation: Count
+
+    @property
+    def subject(self) -> str:
+        """Name the policy."""
+        return self.policy
+
+
+class PolicyRestored(Event):
+    """Tell that a policy's revocation is lifted: its keys decide again."""
+
+    type: ClassVar[str] = "twinlock.policy.restored.v1"
+
+    policy: Identifier
+    version: Version
+    tenant: TenantName
+    revocation: Count
+
+    @property
+    def subject(self) -> str:
+        """Name the policy."""
+        return self.policy
+
+
 class HealthChanged(Event):
     """Tell that a policy's root keys answer better or worse than before."""
 

@@ -16,6 +16,8 @@ PRODUCERS: Mapping[str, frozenset[str]] = MappingProxyType(
         facts.RequestAnswered.type: frozenset({DEP_ASSIGNER, MAILBOX_REENCRYPTOR}),
         facts.PolicyCreated.type: frozenset({DEP_ASSIGNER}),
         facts.PolicyRefreshed.type: frozenset({DEP_ASSIGNER}),
+        facts.PolicyRevoked.type: _CUSTODIANS,
+        facts.PolicyRestored.type: _CUSTODIANS,
         facts.HealthChanged.type: _CUSTODIANS,
         facts.AlertRaised.type: WORKERS,  # each raises one about what it gives up
         facts.AssignmentExpanded.type: frozenset({DEP_ASSIGNER}),

@@ -17,6 +17,8 @@ FACTS: tuple[type[Event], ...] = (
     facts.RequestAnswered,
     facts.PolicyCreated,
     facts.PolicyRefreshed,
+    facts.PolicyRevoked,
+    facts.PolicyRestored,
     facts.HealthChanged,
     facts.AlertRaised,
     facts.AssignmentExpanded,

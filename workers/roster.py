@@ -11,7 +11,7 @@ from schemas.event import Event
 from schemas.names import DEP_ASSIGNER, MAILBOX_REENCRYPTOR, TIK_CACHE_REFRESHER
 from twinlock.content.reencrypt import Reencrypter
 from twinlock.content.sweeper import Sweeper
-from twinlock.custody import replays
+from twinlock.custody import register, replays
 from twinlock.custody.port import Custodian
 from twinlock.custody.remote.messages import LIFETIME_SECONDS
 from twinlock.store.unit import Cause, Store, new_id
@@ -102,6 +102,7 @@ def _refresher_upkeep(place: Workplace) -> Sequence[Periodic]:
     settings = place.settings
     return (
         Periodic("forget taken calls", settings.forget_seconds, lambda: replays.forget(place.store, LIFETIME_SECONDS)),
+        Periodic("forget custodians that are gone", register.GONE_SECONDS, lambda: register.forget(place.store)),
     )
 
 

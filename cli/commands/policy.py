@@ -6,7 +6,7 @@ import typer
 from sqlalchemy import select
 
 from cli.command import command
-from cli.commands import names
+from cli.commands import names, revocation
 from cli.commands.policy_documents import describe, name_of, view
 from cli.failures import UsageFault
 from cli.options import Geo, OptionalTenant, PolicyName, Tenant
@@ -30,6 +30,7 @@ SHOWN = 5
 
 def register(app: typer.Typer) -> None:
     """Add the commands to the program."""
+    revocation.register(noun)
     app.add_typer(noun, name="policy")
 
 

@@ -1,5 +1,6 @@
 """`twinlock status`: the state of a home on one screen."""
 
+from collections.abc import Mapping, Sequence
 from datetime import datetime
 from typing import Any
 
@@ -11,14 +12,19 @@ from cli.commands.policy_documents import describe, name_of
 from cli.output import Result, Table, fields
 from cli.session import Session
 from events.home_lock import HomeLock
-from twinlock.custody.fate import bound_seconds
+from twinlock.custody import register as registered
+from twinlock.custody import revocations
+from twinlock.custody.fate import bound_seconds, revoked_bound_seconds
 from twinlock.custody.policies import list_policies
+from twinlock.custody.settings import CustodySettings
 from twinlock.store.tables.bus import dead_letters, deliveries, outbox
 from twinlock.store.tables.content import containers, object_intents, superseded_objects
 from twinlock.store.tables.work import jobs
 from twinlock.store.unit import Reader
 
 _POLICIES = ("policy", "state", "health", "mode", "assigned", "objects_by_key_version")
+_CUSTODIANS = ("custodian", "serves", "epoch", "seconds_ago", "keys")
+_KEYS = ("custodian", "policy", "generation", "opened_by", "expires")
 _WORK = ("kind", "container", "done", "total", "per_second", "seconds_left", "trouble")
 
 
@@ -34,6 +40,8 @@ async def status(session: Session) -> Result:
         policies = [await describe(reader, policy) for policy in await list_policies(reader)]
         work = [_work(row, parts.clock.now()) for row in await _jobs(reader)]
         queues = await _queues(reader, parts.clock.now())
+        custodians = await _custodians(reader, parts.clock.now(), parts.settings.custody)
+        epoch = await revocations.newest(reader)
     if parts.settings.is_fleet:
         workers, waiting = await _in_broker(session)
         queues |= waiting
@@ -44,15 +52,42 @@ async def status(session: Session) -> Result:
         "broker": parts.settings.shown_broker,
         "workers": workers,
         "denied_key_in_use_seconds": bound_seconds(parts.settings.custody),
+        "revoked_key_in_use_seconds": revoked_bound_seconds(parts.settings.custody),
+        "epoch": epoch,
     }
+    names = {policy["id"]: name_of(policy) for policy in policies}
+    keys = [{**key, "custodian": each["custodian"]} for each in custodians for key in each["keys"]]
     shown = [[{**policy, "policy": name_of(policy)}[name] for name in _POLICIES] for policy in policies]
     view = [
         fields(home),
         Table(_POLICIES, shown, title="\npolicies"),
+        _table(_CUSTODIANS, [{**each, "keys": len(each["keys"])} for each in custodians], "custodians"),
+        _table(_KEYS, [{**key, "policy": names.get(key["policy"], key["policy"])} for key in keys], "cached keys"),
         Table(_WORK, [[job[name] for name in _WORK] for job in work], "nothing to do", "\nwork"),
         Table((), [(name.replace("_", " "), count) for name, count in queues.items()], title="\nqueues"),
     ]
-    return Result({**home, "policies": policies, "work": work, "queues": queues}, view)
+    document = {**home, "policies": policies, "custodians": custodians, "work": work, "queues": queues}
+    return Result(document, view)
+
+
+def _table(columns: tuple[str, ...], found: Sequence[Mapping[str, Any]], title: str) -> Table:
+    return Table(columns, [[each[name] for name in columns] for each in found], title=f"\n{title}")
+
+
+async def _custodians(reader: Reader, now: datetime, settings: CustodySettings) -> list[dict[str, Any]]:
+    """Describe every custodian that is registered, with what it held when it last confirmed the epoch."""
+    found = await registered.read_all(reader)
+    ages = [(now - each.confirmed_at).total_seconds() for each in found]
+    return [
+        {
+            "custodian": each.instance,
+            "serves": age < settings.epoch_seconds,
+            "epoch": each.epoch,
+            "seconds_ago": round(age, 1),
+            "keys": each.report["keys"],
+        }
+        for each, age in zip(found, ages, strict=True)
+    ]
 
 
 async def _in_broker(session: Session) -> tuple[str, dict[str, int]]:

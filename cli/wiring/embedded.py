@@ -1,5 +1,10 @@
 """An embedded home: store, custodian, workers and transport in one process."""
 
+import asyncio
+import logging
+import os
+import secrets
+import socket
 from collections.abc import AsyncIterator
 from contextlib import asynccontextmanager
 
@@ -15,14 +20,19 @@ from events.ladder import Ladder
 from events.relay import Relay
 from twinlock.custody.audit import AuditLog, is_genuine
 from twinlock.custody.custodian import LocalCustodian
+from twinlock.custody.register import Instance
 from twinlock.errors import TwinlockError
 from twinlock.keys.ports import Clock
 from twinlock.store.tables.custody import audit_entries
 from twinlock.store.unit import Store
-from workers.roster import ROSTER, Periodic, handlers_of, routes_of, upkeep_of
+from workers.roster import ROSTER, handlers_of, routes_of, upkeep_of
 from workers.runtime import Fleet
+from workers.tik_cache_refresher.hosting import keeping
+
+log = logging.getLogger(__name__)
 
 AUDIT_WRITER = "embedded"
+_LEAVE_SECONDS = 3.0
 
 
 @asynccontextmanager
@@ -32,11 +42,27 @@ async def local_custodian(
     """Open the custodian of this process; in the end it forgets every key, and its vaults are closed."""
     audit = AuditLog(store, writer, home.read_audit_key(settings.home), clock)
     async with open_vaults(settings, clock) as (vaults, availability):
-        custodian = LocalCustodian(store, vaults, availability, audit, clock, settings=settings.custody)
+        custodian = LocalCustodian(
+            store, vaults, availability, audit, clock, settings=settings.custody, instance=_instance(writer)
+        )
         try:
             yield custodian
         finally:
             custodian.close()
+            await _leave(custodian)
+
+
+def _instance(name: str) -> Instance:
+    # The number of a process comes again, in a container at every start.
+    return Instance(f"{name}.{socket.gethostname()[:80]}.{os.getpid()}.{secrets.token_hex(4)}", name)
+
+
+async def _leave(custodian: LocalCustodian) -> None:
+    try:
+        async with asyncio.timeout(_LEAVE_SECONDS):
+            await custodian.epoch.leave()
+    except Exception as fault:  # noqa: BLE001  # the right lapses by itself, and upkeep removes the row
+        log.warning("this custodian could not sign off: %s", type(fault).__name__)
 
 
 @asynccontextmanager
@@ -76,6 +102,5 @@ def embedded_fleet(parts: Parts) -> Fleet:
     )
     periodic = [*upkeep_of(parts.workplace)]
     if isinstance(parts.custodian, LocalCustodian):
-        # The prober only ends by a fault, and is started again.
-        periodic.append(Periodic("probe", workers.reconcile_seconds, parts.custodian.prober.run))
+        periodic += keeping(parts.custodian, workers)
     return Fleet(tuple(ROSTER), store, Relay(store, transport, clock), consumers, periodic, clock, workers)

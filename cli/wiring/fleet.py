@@ -30,7 +30,7 @@ from twinlock.store.unit import Store
 from workers.health import Check
 from workers.roster import ROSTER, Periodic, handlers_of, upkeep_of
 from workers.runtime import Drain, Fleet, Loop
-from workers.tik_cache_refresher.hosting import Hosting, probing
+from workers.tik_cache_refresher.hosting import Hosting, keeping
 
 AUDIT_WRITER = TIK_CACHE_REFRESHER
 # What one command could not publish must not wait when the next one could.
@@ -115,7 +115,7 @@ async def _custody(stack: AsyncExitStack, settings: Settings, clock: Clock, stor
     lanes = _lanes(stack, settings)
     hosting = Hosting(_host(settings, clock, store, custodian).serve, lanes, settings.workers)
     return _Custody(
-        custodian, (hosting.run,), (probing(custodian, settings.workers),), tuple(lanes.values()), (hosting.drain,)
+        custodian, (hosting.run,), keeping(custodian, settings.workers), tuple(lanes.values()), (hosting.drain,)
     )
 
 

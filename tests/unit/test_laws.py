@@ -27,6 +27,10 @@ LAWS: Mapping[int, tuple[str, str]] = {
     ),
     6: ("no laundering", "The availability key never helps to leave a policy: that needs a root key that unwraps now."),
     7: ("the verdict comes before the cache", "A cached key serves only whom the decision table would serve now."),
+    8: (
+        "the epoch",
+        "A custodian serves only while it has confirmed the newest revocation within the last 10 s.",
+    ),
     9: (
         "the broker is not trusted",
         "Requests to the custodian are signed, replies sealed to a one-time key and signed, and each counts once.",

@@ -27,7 +27,7 @@ REVIEWED_NAMES = {
     *("all_mailboxes", "assigned", "attempts", "audience", "consumer", "detail", "event", "event_type", "generation"),
     *("health", "items", "items_encrypted", "job", "key_versions", "keys", "kind", "mailbox", "mailboxes", "mode"),
     *("name", "new_policy_key", "outcome", "policy", "publisher", "reason", "rejected", "request", "request_source"),
-    *("request_type", "severity", "slot", "slots", "tenant", "version", "was", "workload"),
+    *("request_type", "revocation", "severity", "slot", "slots", "tenant", "version", "was", "workload"),
 }
 
 

@@ -92,14 +92,15 @@ class Attempts:
     async def make(self, view: View, asker: Asker, until: float, root_only: bool) -> Landing:
         """Ask the root keys once and decide; raise TimeoutError at `until`."""
         found = await self._ask(view, asker, until)
+        epoch = self.cache.epoch  # before the policy's state is read, by which it is decided
         with wiped_on_failure(found.key):
             view = await self.learn(view.stored, found, asker.cause)
             outcomes = view.standing.now(found.verdicts)
             decision = await self._decide(view, asker, outcomes, until, root_only)
         if decision.result is Result.SERVE_BY_AVAILABILITY_KEY:
-            return await self._by_availability_key(view, asker, decision, outcomes, until)
+            return await self._by_availability_key(view, asker, decision, outcomes, until, epoch)
         if decision.result is Result.SERVE and found.key is not None:
-            return Landing(decision, self._keep(view, found.key, found.slot))
+            return Landing(decision, self._keep(view, found.key, found.slot, epoch))
         wipe(found.key)  # revoked while its vaults answered
         if decision.result is Result.REFUSE and not root_only and any(v.says_something for v in found.verdicts):
             self._remember(view, asker, decision)
@@ -147,16 +148,16 @@ class Attempts:
             witness = await self._witness(view.stored)
         return view.decide(asker, outcomes, root_only=root_only, witness=witness)
 
-    def _keep(self, view: View, key: SecretKey, slot: Slot | None) -> Lent:
+    def _keep(self, view: View, key: SecretKey, slot: Slot | None, epoch: int) -> Lent:
         generation = view.stored.generation
-        self.cache.put(view.policy.id, generation, OpenedBy.ROOT_KEY, key, self._settings.dep_key_ttl)
-        return Lent(key, generation, OpenedBy.ROOT_KEY, "vault", slot)
+        kept = self.cache.put(view.policy.id, generation, OpenedBy.ROOT_KEY, key, self._settings.dep_key_ttl, epoch)
+        return Lent(key, generation, OpenedBy.ROOT_KEY, "vault", slot, once=not kept)
 
     def _remember(self, view: View, asker: Asker, decision: Decision) -> None:
         self.refusals.remember(view.policy.id, view.policy.version, asker.initiator.kind, decision)
 
     async def _by_availability_key(
-        self, view: View, asker: Asker, decision: Decision, outcomes: Outcomes, until: float
+        self, view: View, asker: Asker, decision: Decision, outcomes: Outcomes, until: float, epoch: int
     ) -> Landing:
         await self._availability.announce(view.policy, view.stored, decision, asker)
         async with self.within(until):
@@ -166,10 +167,10 @@ class Attempts:
         with wiped_on_failure(found):
             await self._tell(view, decision, outcomes, asker.cause)
         generation, tag = view.stored.generation, OpenedBy.availability(asker.initiator.kind)
-        lent = Lent(found, generation, tag, "vault", Slot.AVAILABILITY, once=decision.once)
-        if not decision.once:
-            self.cache.put(view.policy.id, generation, tag, found, self._settings.availability_ttl)
-        return Landing(decision, lent)
+        kept = not decision.once and self.cache.put(
+            view.policy.id, generation, tag, found, self._settings.availability_ttl, epoch
+        )
+        return Landing(decision, Lent(found, generation, tag, "vault", Slot.AVAILABILITY, once=not kept))
 
     async def _availability_failed(self, view: View, asker: Asker, outcomes: Outcomes) -> Landing:
         failed = replace(view, availability=AvailabilityKeyState.FAILED)

@@ -3,7 +3,7 @@
 A key lent by `find` may be wiped as soon as the borrower awaits anything: use it at once, and never keep it.
 """
 
-from collections.abc import Iterator
+from collections.abc import Collection, Iterator
 from dataclasses import dataclass
 from enum import StrEnum
 
@@ -45,19 +45,31 @@ _Name = tuple[str, int, OpenedBy]
 
 
 class KeyCache:
-    """Hold policy keys until they expire on the monotonic clock or are evicted; both wipe them."""
+    """Hold policy keys until they expire on the monotonic clock or are evicted; both wipe them.
+
+    `epoch` is the newest revocation by which keys were dropped (law 8).
+    """
 
     def __init__(self, clock: Clock) -> None:
+        self.epoch = 0
         self._clock = clock
         self._entries: dict[_Name, _Entry] = {}
 
-    def put(self, policy_id: str, generation: int, opened_by: OpenedBy, key: SecretKey, ttl: float) -> None:
-        """Take a key over, and wipe the one that it replaces."""
+    def put(
+        self, policy_id: str, generation: int, opened_by: OpenedBy, key: SecretKey, ttl: float, epoch: int = 0
+    ) -> bool:
+        """Take a key over, and wipe the one that it replaces; false, and nothing is taken, where the epoch moved on.
+
+        `epoch` is what it was before the policy's state was read, by which the key was opened.
+        """
+        if epoch < self.epoch:
+            return False
         name = (policy_id, generation, opened_by)
         old = self._entries.get(name)
         if old is not None and old.key is not key:
             old.key.wipe()
         self._entries[name] = _Entry(key, self._clock.monotonic() + ttl)
+        return True
 
     def find(self, policy_id: str, generation: int, opened_by: OpenedBy) -> SecretKey | None:
         """Lend a live key, or none."""
@@ -75,6 +87,12 @@ class KeyCache:
     def evict(self, policy_id: str) -> int:
         """Wipe every key of a policy and return how many there were."""
         return self._drop([name for name in self._entries if name[0] == policy_id])
+
+    def move_on(self, epoch: int, policy_ids: Collection[str]) -> int:
+        """Wipe every key of these policies, enter an epoch, and return how many keys there were."""
+        dropped = self._drop([name for name in self._entries if name[0] in policy_ids])
+        self.epoch = epoch
+        return dropped
 
     def sweep(self) -> int:
         """Wipe what has expired and return how many keys that were."""

@@ -1,6 +1,7 @@
 """The custodian in this process: a function call embedded, the far end of the RPC in a fleet."""
 
 from collections.abc import Iterator, Sequence
+from datetime import timedelta
 from random import Random, SystemRandom
 
 from schemas.identifiers import Workload
@@ -8,6 +9,7 @@ from twinlock.custody.attempt import Attempts, Witness
 from twinlock.custody.audit import AuditLog
 from twinlock.custody.availability import AvailabilityKeys
 from twinlock.custody.cache import CacheLine
+from twinlock.custody.epoch import Epoch
 from twinlock.custody.health import Prober
 from twinlock.custody.hedge import Hedged
 from twinlock.custody.latency import Latencies
@@ -25,17 +27,20 @@ from twinlock.custody.port import (
 )
 from twinlock.custody.probing import RootKeyProbe
 from twinlock.custody.refreshing import PolicyKeyRefresher
+from twinlock.custody.register import Instance, Report
 from twinlock.custody.rewrapping import ContainerRewrapper
 from twinlock.custody.serving import ContainerKeys
 from twinlock.custody.settings import CustodySettings
 from twinlock.custody.unwrap import Failover, RootUnwrap, SlotAsker, Vaults
+from twinlock.custody.wiping import wipe
 from twinlock.keys.ports import AvailabilityVault, Clock
-from twinlock.store.unit import Store
+from twinlock.store.unit import Store, new_id
 
 
 class LocalCustodian:
-    """Be the `Custodian`. Whoever runs it also runs `prober.run()`, and calls `close` at the end.
+    """Be the `Custodian`. Whoever runs it also runs `prober` and `epoch`; `close` and `epoch.leave` end it.
 
+    Whatever uses a policy key is done only while the epoch is confirmed (law 8). `instance` names this process.
     `availability` is the provider's own vault. `witness` says whether something outside the customer's control answers
     this process; by default that is the provider's vault describing the availability key.
     """
@@ -51,6 +56,7 @@ class LocalCustodian:
         settings: CustodySettings | None = None,
         rng: Random | None = None,
         witness: Witness | None = None,
+        instance: Instance | None = None,
     ) -> None:
         settings = settings or CustodySettings()
         latencies = Latencies(clock, settings.hedge)
@@ -61,6 +67,7 @@ class LocalCustodian:
             Workload.MAILBOX: Failover(slots, rng),
             Workload.SITE: Hedged(slots, clock, latencies, settings.hedge, rng),
         }
+        self._clock = clock
         self._attempts = Attempts(store, clock, settings, ways, keys, witness or keys.answers)
         opener = PolicyKeyOpener(clock, settings, self._attempts)
         self._containers = ContainerKeys(store, opener, audit, settings)
@@ -69,6 +76,8 @@ class LocalCustodian:
         self._refresher = PolicyKeyRefresher(store, vaults, settings, slots, self._attempts, audit)
         self._probe = RootKeyProbe(vaults, clock, audit, settings)
         self.prober = Prober(clock, settings, slots, self._attempts)
+        instance = instance or Instance(new_id(), "custodian")
+        self.epoch = Epoch(store, self._attempts.cache, clock, settings, instance, self._report)
 
     async def probe(self, uri: str, asker: Asker) -> Probe:
         """Check a root key live."""
@@ -80,21 +89,23 @@ class LocalCustodian:
 
     async def rewrap_policy_key(self, policy_id: str, asker: Asker) -> MadePolicyKey:
         """Wrap the newest policy key generation under the newest versions of its root keys."""
-        return await self._refresher.refresh(policy_id, asker)
+        return await self.epoch.serve(asker, lambda asker: self._refresher.refresh(policy_id, asker))
 
     async def open_container_key(self, ref: ContainerRef, asker: Asker) -> OpenedKey:
         """Open a container key by the decision table."""
-        return await self._containers.open(ref, asker)
+        return await self.epoch.serve(asker, lambda asker: self._containers.open(ref, asker), _discard)
 
     async def make_container_key(self, ref: ContainerRef, policy_id: str, asker: Asker) -> MadeContainerKey:
         """Make the key of a new container generation."""
-        return await self._containers.make(ref, policy_id, asker)
+        return await self.epoch.serve(
+            asker, lambda asker: self._containers.make(ref, policy_id, asker), lambda made: _discard(made.opened)
+        )
 
     async def rewrap_containers(
         self, refs: Sequence[ContainerRef], target_policy_id: str, asker: Asker
     ) -> Sequence[WrappedContainerKey]:
         """Wrap stored container keys under the newest policy key of another policy."""
-        return await self._rewrapper.rewrap(refs, target_policy_id, asker)
+        return await self.epoch.serve(asker, lambda asker: self._rewrapper.rewrap(refs, target_policy_id, asker))
 
     def cached(self) -> Iterator[CacheLine]:
         """Name the policy keys in memory and when they expire, on the monotonic clock."""
@@ -103,3 +114,21 @@ class LocalCustodian:
     def close(self) -> None:
         """Wipe every policy key."""
         self._attempts.cache.close()
+
+    def _report(self) -> Report:
+        now, read = self._clock.now(), self._clock.monotonic()
+        return {
+            "keys": [
+                {
+                    "policy": line.policy_id,
+                    "generation": line.generation,
+                    "opened_by": line.opened_by.value,
+                    "expires": (now + timedelta(seconds=line.expires - read)).isoformat(timespec="seconds"),
+                }
+                for line in self.cached()
+            ]
+        }
+
+
+def _discard(opened: OpenedKey) -> None:
+    wipe(opened.key)

@@ -50,3 +50,8 @@ def bound_seconds(settings: CustodySettings) -> float:
     for which callers may keep a container key.
     """
     return 2 * (settings.probe_interval + settings.vault_deadline) + settings.keep_seconds
+
+
+def revoked_bound_seconds(settings: CustodySettings) -> float:
+    """Return how long after a revocation on our side a key may still be in use, whatever hangs (law 8)."""
+    return settings.epoch_seconds + settings.keep_seconds

@@ -74,6 +74,7 @@ class Hosting:
             return None
 
 
-def probing(custodian: LocalCustodian, settings: WorkerSettings) -> Periodic:
-    """Return the custodian's prober: it ends only by a fault, and is started again."""
-    return Periodic("probe", settings.reconcile_seconds, custodian.prober.run)
+def keeping(custodian: LocalCustodian, settings: WorkerSettings) -> tuple[Periodic, ...]:
+    """Return what a custodian does by itself: each part ends only by a fault, and is started again."""
+    parts = {"confirm revocations": custodian.epoch.run, "probe": custodian.prober.run}
+    return tuple(Periodic(name, settings.reconcile_seconds, run) for name, run in parts.items())

@@ -127,6 +127,7 @@ class Custody:
         async with self.store.begin(CAUSE) as unit:
             await unit.execute(insert(containers).values(_container(name, policy, workload, self.clock)))
             await unit.execute(insert(container_keys).values(_container_key(made.stored, self.clock)))
+        await self.custodian.epoch.leave()
         self.restart()
         return ref
 

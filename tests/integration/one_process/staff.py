@@ -31,7 +31,7 @@ from twinlock.store.tables.work import jobs, requests, wake_slots
 from twinlock.store.unit import Store
 from workers.roster import handlers_of, upkeep_of
 from workers.runtime import Fleet
-from workers.tik_cache_refresher.hosting import probing
+from workers.tik_cache_refresher.hosting import keeping
 
 SOURCE = "urn:twinlock:test"
 PATIENCE = 60.0  # real seconds after which something that was waited for counts as stuck
@@ -137,7 +137,7 @@ class Staff:
         consumers = ConsumerRuntime(parts.store, transport, handlers, self.clock, Ladder(), bounds)
         periodic = [*upkeep_of(place, names)]
         if TIK_CACHE_REFRESHER in names and isinstance(parts.custodian, LocalCustodian):
-            periodic.append(probing(parts.custodian, workers))
+            periodic += keeping(parts.custodian, workers)
         relay = Relay(parts.store, transport, self.clock)
         return Fleet(names, parts.store, relay, consumers, periodic, self.clock, workers, loops)
 

@@ -116,7 +116,8 @@ availability_keys = Table(
     Column("state", String(10), nullable=False),
 )
 
-# Law 8: every revocation and every lifting of one, by a rising number; the newest number is the epoch.
+# Law 8: every revocation and every lifting of one, by a rising number; the newest number is the epoch. `announced`
+# says whether the events that tell of it are in an outbox.
 revocations = Table(
     "revocations",
     metadata,
@@ -125,10 +126,12 @@ revocations = Table(
     Column("state", String(10), nullable=False),
     Column("at", UtcDateTime, nullable=False),
     Column("publisher", String(100), nullable=False),
+    Column("announced", Boolean, nullable=False),
     Index("ix_revocations_policy_id", "policy_id"),
 )
 
 # Law 8: the custodian processes that may serve, and the newest epoch that each has confirmed, on the database's clock.
+# `report` is for people: the keys that each holds, and the vaults that do not answer it.
 custodians = Table(
     "custodians",
     metadata,
@@ -137,6 +140,7 @@ custodians = Table(
     Column("epoch", BigInteger, nullable=False),
     Column("confirmed_at", UtcDateTime, nullable=False),
     Column("registered_at", UtcDateTime, nullable=False),
+    Column("report", Json, nullable=False),
 )
 
 # Law 15: per writer a gapless sequence and a MAC; nobody updates or deletes here.

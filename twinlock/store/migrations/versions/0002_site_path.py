@@ -5,6 +5,7 @@ Revision: 0002
 
 import sqlalchemy as sa
 from alembic import op
+from sqlalchemy.dialects import postgresql
 
 revision = "0002"
 down_revision = "0001"
@@ -13,6 +14,7 @@ depends_on = None
 
 _NUMBER = sa.BigInteger().with_variant(sa.Integer(), "sqlite")
 _MOMENT = sa.DateTime(timezone=True)
+_JSON = sa.JSON().with_variant(postgresql.JSONB(), "postgresql")
 
 
 def upgrade() -> None:
@@ -67,6 +69,7 @@ def _revocations() -> None:
         sa.Column("state", sa.String(10), nullable=False),
         sa.Column("at", _MOMENT, nullable=False),
         sa.Column("publisher", sa.String(100), nullable=False),
+        sa.Column("announced", sa.Boolean(), nullable=False),
         sa.ForeignKeyConstraint(["policy_id"], ["policies.id"], name=op.f("fk_revocations_policy_id")),
         sa.PrimaryKeyConstraint("number", name=op.f("pk_revocations")),
     )
@@ -81,6 +84,7 @@ def _custodians() -> None:
         sa.Column("epoch", sa.BigInteger(), nullable=False),
         sa.Column("confirmed_at", _MOMENT, nullable=False),
         sa.Column("registered_at", _MOMENT, nullable=False),
+        sa.Column("report", _JSON, nullable=False),
         sa.PrimaryKeyConstraint("instance", name=op.f("pk_custodians")),
     )
 

@@ -1,0 +1,104 @@
+"""Revocations: rows with a rising number, the newest of which is the epoch (law 8), and the policy's state."""
+
+from collections.abc import Sequence
+from dataclasses import dataclass
+
+from sqlalchemy import Row, func, insert, select, update
+
+from schemas.facts import AlertRaised, PolicyRestored, PolicyRevoked
+from schemas.identifiers import PROVIDER, Audience, PolicyState, Severity
+from twinlock.custody.audit import AuditEntry, AuditLog
+from twinlock.custody.policies import Policy
+from twinlock.custody.rows import read_policy
+from twinlock.errors import TwinlockError
+from twinlock.store.tables.custody import policies, revocations
+from twinlock.store.unit import Reader, Unit
+
+_STATES = (PolicyState.ACTIVE, PolicyState.REVOKED)
+
+
+@dataclass(frozen=True, slots=True)
+class Change:
+    """Hold a policy as it stands after a revocation, or the lifting of one, and the number of that."""
+
+    policy: Policy
+    number: int
+
+
+async def change(unit: Unit, policy_id: str, state: PolicyState, audit: AuditLog | None) -> Change:
+    """Revoke a policy or restore it, and return the number that custodians have to confirm; a repeat changes nothing.
+
+    Raise a `TwinlockError` where that can't be. Numbers are seen in their order: each is taken and committed before the
+    next one, so that whoever has read one has read all below it.
+    """
+    if unit.connection.dialect.name == "postgresql":
+        await unit.execute(select(func.pg_advisory_xact_lock(func.hashtextextended("revocations", 0))))
+    policy = await read_policy(unit, policy_id, lock=True)
+    _check(policy, state)
+    known = await unit.scalar(select(func.max(revocations.c.number)).where(revocations.c.policy_id == policy_id))
+    if policy.state is state and (known or state is PolicyState.ACTIVE):
+        return Change(policy, known or 0)
+    number = await newest(unit) + 1
+    values = {"number": number, "policy_id": policy_id, "state": state.value, "at": unit.clock.now()}
+    await unit.execute(insert(revocations).values(**values, publisher=unit.sender, announced=False))
+    moved = {"state": state.value, "version": policy.version + 1}
+    await unit.execute(update(policies).where(policies.c.id == policy_id).values(moved))
+    if audit is not None:
+        await audit.append(unit, _entry(policy, state, number, unit.sender))
+    return Change(await read_policy(unit, policy_id), number)
+
+
+def _check(policy: Policy, state: PolicyState) -> None:
+    if policy.tenant == PROVIDER:
+        raise TwinlockError(
+            f"policy {policy} is the provider's own, which no tenant revokes", hint="see: twinlock policy list"
+        )
+    if policy.state not in _STATES:
+        verb = "revoked" if state is PolicyState.REVOKED else "restored"
+        raise TwinlockError(f"policy {policy} is {policy.state.value} and can't be {verb}", hint="a purge is final")
+
+
+def _entry(policy: Policy, state: PolicyState, number: int, who: str) -> AuditEntry:
+    kind = "policy-revoked" if state is PolicyState.REVOKED else "policy-restored"
+    return AuditEntry(kind, policy.tenant_id, policy.id, {"number": number, "publisher": who})
+
+
+async def newest(reader: Reader) -> int:
+    """Return the epoch: the newest number, 0 where nothing was ever revoked."""
+    return await reader.scalar(select(func.max(revocations.c.number))) or 0
+
+
+async def after(reader: Reader, number: int) -> Sequence[Row[tuple[int, str]]]:
+    """Return number and policy of everything later than a number, in order."""
+    row = revocations.c
+    return await reader.rows(select(row.number, row.policy_id).where(row.number > number).order_by(row.number))
+
+
+async def unannounced(reader: Reader) -> Sequence[int]:
+    """Return the numbers of which no event tells yet."""
+    row = revocations.c
+    found = await reader.rows(select(row.number).where(row.announced.is_(False)).order_by(row.number))
+    return [each.number for each in found]
+
+
+async def announce(unit: Unit, number: int) -> None:
+    """Tell of a revocation or its lifting with an event and an alert, once; nothing depends on either."""
+    row = revocations.c
+    first = update(revocations).where(row.number == number, row.announced.is_(False)).values(announced=True)
+    if not (await unit.execute(first)).rowcount:
+        return
+    told = await unit.row(select(row.policy_id, row.state, row.publisher).where(row.number == number))
+    assert told is not None  # noqa: S101  # it was updated just now
+    policy, state = await read_policy(unit, told.policy_id), PolicyState(told.state)
+    fact = PolicyRevoked if state is PolicyState.REVOKED else PolicyRestored
+    unit.emit(fact(policy=policy.id, version=policy.version, tenant=policy.tenant, revocation=number))
+    unit.emit(
+        AlertRaised(
+            kind=f"policy-{'revoked' if state is PolicyState.REVOKED else 'restored'}",
+            severity=Severity.CRITICAL if state is PolicyState.REVOKED else Severity.WARNING,
+            audience=Audience.CUSTOMER,
+            tenant=policy.tenant,
+            policy=policy.id,
+            detail=f"policy {policy} is {state.value} since {told.publisher} said so",
+        )
+    )
