@@ -147,6 +147,10 @@ def _custody_faults(section: CustodySettings) -> Iterator[str]:
         yield "refusal_schedule has to hold a number"
     if not 0 < section.hedge.extra_load < 1:
         yield "hedge.extra_load has to be more than 0 and less than 1"
+    if section.confirm_interval >= section.epoch_seconds:
+        yield "confirm_interval has to be less than epoch_seconds"
+    if section.refresh_jitter >= section.refresh_ahead:
+        yield "refresh_jitter has to be less than refresh_ahead"
     if section.hedge.floor > section.hedge.cap:
         yield "hedge.floor has to be hedge.cap or less"
 

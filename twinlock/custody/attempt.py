@@ -150,7 +150,8 @@ class Attempts:
 
     def _keep(self, view: View, key: SecretKey, slot: Slot | None, epoch: int) -> Lent:
         generation = view.stored.generation
-        kept = self.cache.put(view.policy.id, generation, OpenedBy.ROOT_KEY, key, self._settings.dep_key_ttl, epoch)
+        ttl = self._settings.ttl(view.policy.workload)
+        kept = self.cache.put(view.policy.id, generation, OpenedBy.ROOT_KEY, key, ttl, epoch)
         return Lent(key, generation, OpenedBy.ROOT_KEY, "vault", slot, once=not kept)
 
     def _remember(self, view: View, asker: Asker, decision: Decision) -> None:

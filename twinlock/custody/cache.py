@@ -33,12 +33,14 @@ class CacheLine:
     generation: int
     opened_by: OpenedBy
     expires: float
+    ttl: float
 
 
 @dataclass(slots=True)
 class _Entry:
     key: SecretKey
     expires: float
+    ttl: float
 
 
 _Name = tuple[str, int, OpenedBy]
@@ -68,7 +70,7 @@ class KeyCache:
         old = self._entries.get(name)
         if old is not None and old.key is not key:
             old.key.wipe()
-        self._entries[name] = _Entry(key, self._clock.monotonic() + ttl)
+        self._entries[name] = _Entry(key, self._clock.monotonic() + ttl, ttl)
         return True
 
     def find(self, policy_id: str, generation: int, opened_by: OpenedBy) -> SecretKey | None:
@@ -82,7 +84,7 @@ class KeyCache:
         self.sweep()
         entry = self._entries.get((policy_id, generation, OpenedBy.ROOT_KEY))
         if entry is not None:
-            entry.expires = self._clock.monotonic() + ttl
+            entry.expires, entry.ttl = self._clock.monotonic() + ttl, ttl
 
     def evict(self, policy_id: str) -> int:
         """Wipe every key of a policy and return how many there were."""
@@ -107,7 +109,7 @@ class KeyCache:
         """Name every live key."""
         self.sweep()
         for name, entry in sorted(self._entries.items()):
-            yield CacheLine(*name, entry.expires)
+            yield CacheLine(*name, entry.expires, entry.ttl)
 
     def _drop(self, names: list[_Name]) -> int:
         for name in names:

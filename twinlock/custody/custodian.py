@@ -5,11 +5,13 @@ from datetime import timedelta
 from random import Random, SystemRandom
 
 from schemas.identifiers import Workload
+from twinlock.custody.ahead import RefreshAhead
 from twinlock.custody.attempt import Attempts, Witness
 from twinlock.custody.audit import AuditLog
 from twinlock.custody.availability import AvailabilityKeys
 from twinlock.custody.cache import CacheLine
 from twinlock.custody.epoch import Epoch
+from twinlock.custody.examining import Examiner
 from twinlock.custody.health import Prober
 from twinlock.custody.hedge import Hedged
 from twinlock.custody.latency import Latencies
@@ -38,7 +40,7 @@ from twinlock.store.unit import Store, new_id
 
 
 class LocalCustodian:
-    """Be the `Custodian`. Whoever runs it also runs `prober` and `epoch`; `close` and `epoch.leave` end it.
+    """Be the `Custodian`. Whoever runs it also runs `epoch`, `prober` and `ahead`; `close` and `epoch.leave` end it.
 
     Whatever uses a policy key is done only while the epoch is confirmed (law 8). `instance` names this process.
     `availability` is the provider's own vault. `witness` says whether something outside the customer's control answers
@@ -75,7 +77,9 @@ class LocalCustodian:
         self._maker = PolicyKeyMaker(vaults, availability, audit, settings)
         self._refresher = PolicyKeyRefresher(store, vaults, settings, slots, self._attempts, audit)
         self._probe = RootKeyProbe(vaults, clock, audit, settings)
-        self.prober = Prober(clock, settings, slots, self._attempts)
+        examiner = Examiner(clock, settings, slots, self._attempts)
+        self.prober = Prober(clock, settings, examiner, self._attempts)
+        self.ahead = RefreshAhead(store, clock, settings, examiner, self._attempts, rng)
         instance = instance or Instance(new_id(), "custodian")
         self.epoch = Epoch(store, self._attempts.cache, clock, settings, instance, self._report)
 

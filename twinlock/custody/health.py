@@ -10,14 +10,10 @@ from collections.abc import Iterable
 
 from schemas.identifiers import PolicyState
 from twinlock.custody.attempt import Attempts
-from twinlock.custody.fate import Fate, fate
+from twinlock.custody.examining import Examiner
 from twinlock.custody.settings import CustodySettings
-from twinlock.custody.unwrap import SlotAsker, Unwrapped
-from twinlock.custody.view import View
-from twinlock.custody.wiping import wipe
 from twinlock.errors import NotFound
 from twinlock.keys.ports import Clock
-from twinlock.store.unit import Cause, new_id
 
 log = logging.getLogger(__name__)
 
@@ -25,10 +21,10 @@ log = logging.getLogger(__name__)
 class Prober:
     """Ask root keys on a schedule, and act on what they say."""
 
-    def __init__(self, clock: Clock, settings: CustodySettings, asker: SlotAsker, attempts: Attempts) -> None:
+    def __init__(self, clock: Clock, settings: CustodySettings, examiner: Examiner, attempts: Attempts) -> None:
         self._clock = clock
         self._settings = settings
-        self._asker = asker
+        self._examiner = examiner
         self._attempts = attempts
 
     async def run(self) -> None:
@@ -61,29 +57,13 @@ class Prober:
         try:
             view = await self._attempts.load(policy_id, generation)
             if view.policy.state is PolicyState.ACTIVE:
-                await self._ask(view)
+                await self._examiner.examine(view, ahead=False)
             else:
                 self._drop(policy_id)
         except NotFound:
             self._drop(policy_id)
         except Exception as fault:  # noqa: BLE001  # it would cut the other probes off; the key keeps to its expiry
             log.warning("policy %s could not be probed: %s", policy_id, type(fault).__name__)
-
-    async def _ask(self, view: View) -> None:
-        policy_id, attempts = view.policy.id, self._attempts
-        a, b = await self._asker.ask_both(view.stored)
-        wipe(a.key, b.key)
-        found = Unwrapped(a.key or b.key, a.slot or b.slot, a.verdicts + b.verdicts)
-        view = await attempts.learn(view.stored, found, Cause(correlation=new_id()))
-        if found.slot is not None:
-            attempts.cache.renew(policy_id, view.stored.generation, self._settings.dep_key_ttl)
-            return
-        attempts.refusals.postpone(policy_id, view.policy.version)
-        # What was answered now decides: a slot that was cut off by a limiter is not good because it was good before.
-        outcomes = view.standing.now(found.verdicts)
-        if fate(view.standing, self._clock.now(), self._settings.unclear_limit, outcomes) is Fate.EVICT:
-            count = attempts.cache.evict(policy_id)
-            log.warning("policy %s: %d cached key(s) evicted, no root key unwraps", view.policy, count)
 
     def _drop(self, policy_id: str) -> None:
         self._attempts.cache.evict(policy_id)

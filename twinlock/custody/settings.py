@@ -2,6 +2,8 @@
 
 from dataclasses import dataclass, field
 
+from schemas.identifiers import Workload
+
 
 @dataclass(frozen=True, slots=True)
 class EvidenceRules:
@@ -40,6 +42,15 @@ class CustodySettings:
     evidence: EvidenceRules = field(default_factory=EvidenceRules)
     hedge: HedgeSettings = field(default_factory=HedgeSettings)
     dep_key_ttl: float = 600.0
+    tik_ttl: float = 86400.0
+    # A key that lives for longer than `refresh_ahead` is unwrapped again so long before it expires, put off by chance
+    # up to `refresh_jitter`, and every `refresh_pause` until that succeeds. Engineers are told when it has failed for
+    # `refresh_alarm`, and in any case `expiry_alarm` before the end.
+    refresh_ahead: float = 7200.0
+    refresh_jitter: float = 600.0
+    refresh_pause: float = 60.0
+    refresh_alarm: float = 1800.0
+    expiry_alarm: float = 1800.0
     # Short, so that under traffic the root keys are asked often enough for the evidence never to go stale in an outage.
     availability_ttl: float = 30.0
     keep_seconds: float = 60.0
@@ -54,6 +65,14 @@ class CustodySettings:
     epoch_seconds: float = 10.0
     confirm_interval: float = 2.5
     availability_vault: str = "local://provider"
+
+    def ttl(self, workload: Workload) -> float:
+        """Return for how long a policy key lives in memory: a site policy's is a TIK, a mailbox policy's a DEP key."""
+        return self.tik_ttl if workload is Workload.SITE else self.dep_key_ttl
+
+    def refreshes_ahead(self, ttl: float) -> bool:
+        """Say whether keys with such a life are refreshed ahead of its end; the probes renew the others."""
+        return ttl > self.refresh_ahead
 
     def availability_uri(self, policy_id: str) -> str:
         """Return where a policy's availability key is; never shared between policies."""

@@ -76,5 +76,9 @@ class Hosting:
 
 def keeping(custodian: LocalCustodian, settings: WorkerSettings) -> tuple[Periodic, ...]:
     """Return what a custodian does by itself: each part ends only by a fault, and is started again."""
-    parts = {"confirm revocations": custodian.epoch.run, "probe": custodian.prober.run}
+    parts = {
+        "confirm revocations": custodian.epoch.run,
+        "probe": custodian.prober.run,
+        "refresh ahead": custodian.ahead.run,
+    }
     return tuple(Periodic(name, settings.reconcile_seconds, run) for name, run in parts.items())

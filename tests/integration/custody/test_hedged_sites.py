@@ -55,7 +55,7 @@ async def test_law_5_hanging_vault(custody: "Custody", slot: Slot) -> None:
 
 async def expire(custody: "Custody") -> None:
     """Let every cached key expire, in the same custodian."""
-    custody.clock.advance(custody.settings.dep_key_ttl)
+    custody.clock.advance(custody.settings.tik_ttl)
 
 
 async def test_takes_turns(custody: "Custody") -> None:
