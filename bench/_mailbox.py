@@ -79,10 +79,10 @@ class Bench:
         cause = Cause(new_id())
         seen = await self.mailbox()
         ref = seen.ref(seen.newest.number + 1)
-        made = await self.custodian.make_container_key(ref, seen.policy_id, Asker(service("bench"), cause))
+        (made,) = await self.custodian.make_container_keys([ref], seen.policy_id, Asker(service("bench"), cause))
         async with self.store.begin(cause) as unit:
             locked = await containers.lock_as_read(unit, seen)
-            await order(unit, locked, locked.policy_id, await generations.switch(unit, locked, made.stored, ()))
+            await order(unit, locked, locked.policy_id, await generations.switch(unit, locked, made, ()))
         await announced.wait()
 
     @asynccontextmanager

@@ -1,5 +1,6 @@
 """The DEP assigner against others who change the same rows: late writers, requests with one id, damaged keys."""
 
+from collections.abc import Sequence
 from datetime import UTC, datetime
 from typing import TYPE_CHECKING, Any
 
@@ -12,7 +13,7 @@ from schemas.identifiers import MailboxKind, RequestOutcome
 from schemas.names import DEP_ASSIGNER, MAILBOX_REENCRYPTOR
 from schemas.requests import AssignmentRequested, MoveRequested, RefreshRequested
 from twinlock.content.mailboxes import NewMailbox
-from twinlock.custody.port import USER, Asker, ContainerRef, MadeContainerKey
+from twinlock.custody.port import USER, Asker, ContainerRef, WrappedContainerKey
 from twinlock.store.tables.content import container_keys, containers
 from twinlock.store.tables.custody import policies, policy_keys, root_keys
 from twinlock.store.tables.tenants import tenants
@@ -56,7 +57,7 @@ async def test_mailbox_added_while_its_policy_is_rolled(
     """A mailbox key that was made under the old policy key, and stored as the roll ends, is brought along as well."""
     await with_roots(world, "service-policy")
     await world.mailbox(ONE, b"mail")
-    early = await world.custodian.make_container_key(ContainerRef("acme", "late", 1), "service-policy", ASKER)
+    early = await world.custodian.make_container_keys([ContainerRef("acme", "late", 1)], "service-policy", ASKER)
     await pump.publisher.request(RefreshRequested(policy="service", new_policy_key=True))
     await pump.step()
     rewrap = world.custodian.rewrap_containers
@@ -65,7 +66,7 @@ async def test_mailbox_added_while_its_policy_is_rolled(
         monkeypatch.undo()
         answer = await rewrap(*args)
         with monkeypatch.context() as patch:
-            patch.setattr(world.custodian, "make_container_key", _given(early))
+            patch.setattr(world.custodian, "make_container_keys", _given(early))
             patch.setattr("twinlock.content.mailboxes.new_id", lambda: "late")
             await world.mailboxes.add(NewMailbox(TWO, "acme", MailboxKind.USER, licensed=True), ASKER)
         return answer
@@ -87,8 +88,8 @@ async def settled(world: "World", pump: "Pump") -> None:
     await pump.run()
 
 
-def _given(made: MadeContainerKey) -> Any:
-    async def _make(*_args: object) -> MadeContainerKey:
+def _given(made: Sequence[WrappedContainerKey]) -> Any:
+    async def _make(*_args: object) -> Sequence[WrappedContainerKey]:
         return made
 
     return _make

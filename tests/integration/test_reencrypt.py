@@ -34,10 +34,10 @@ async def switch(world: "World", policy: str) -> None:
         seen = await containers.find_mailbox(reader, A)
     old = [seen.ref(number) for number in sorted(seen.live)]
     rewrapped = await world.custodian.rewrap_containers(old, policy, WORKER)
-    made = await world.custodian.make_container_key(seen.ref(seen.newest.number + 1), policy, WORKER)
+    (made,) = await world.custodian.make_container_keys([seen.ref(seen.newest.number + 1)], policy, WORKER)
     async with world.store.begin(CAUSE) as unit:
         locked = await containers.lock_as_read(unit, seen)
-        await generations.switch(unit, locked, made.stored, rewrapped)
+        await generations.switch(unit, locked, made, rewrapped)
 
 
 async def step(world: "World", cursor: str = "") -> tuple[Applied, str]:
@@ -319,9 +319,9 @@ async def test_move_needs_no_rewrap(world: "World") -> None:
     await world.mailbox(A, b"x", b"y")
     async with world.store.read() as reader:
         seen = await containers.find_mailbox(reader, A)
-    made = await world.custodian.make_container_key(seen.ref(2), seen.policy_id, WORKER)
+    (made,) = await world.custodian.make_container_keys([seen.ref(2)], seen.policy_id, WORKER)
     async with world.store.begin(CAUSE) as unit:
-        left = await generations.switch(unit, await containers.lock_as_read(unit, seen), made.stored, ())
+        left = await generations.switch(unit, await containers.lock_as_read(unit, seen), made, ())
 
     assert 2 == left
     assert 2 == await finish(world)

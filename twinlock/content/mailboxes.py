@@ -76,15 +76,14 @@ class Mailboxes:
             await _refuse_taken(reader, new.address)
             service = await service_policy(reader, Workload.MAILBOX)
         ref = ContainerRef(tenant_id, new_id(), 1)
-        made = await self._custodian.make_container_key(ref, service, asker)
-        made.opened.key.wipe()
+        (made,) = await self._custodian.make_container_keys([ref], service, asker)
         async with self._store.begin(asker.cause) as unit:
             await _refuse_taken(unit, new.address)
             # Two at once both find the address free; the second one waits here for the first.
             added = await unit.execute(insert_once(unit, tables.containers).values(_row(unit, new, ref, service)))
             if not added.rowcount:
                 raise _taken(new.address)
-            await generations.add_generation(unit, made.stored)
+            await generations.add_generation(unit, made)
 
     async def show(self, address: str) -> MailboxStatus:
         """Describe one mailbox."""

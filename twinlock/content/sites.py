@@ -82,8 +82,7 @@ class Sites:
             await _refuse_taken(reader, new)
             policy = await _policy_for(reader, tenant_id, new.geo)
         ref = ContainerRef(tenant_id, new_id(), 1)
-        made = await self._custodian.make_container_key(ref, policy, asker)
-        made.opened.key.wipe()
+        (made,) = await self._custodian.make_container_keys([ref], policy, asker)
         async with self._store.begin(asker.cause) as unit:
             # Who assigns a policy to a geo locks the tenant, too, and then goes through all of the geo's sites.
             await unit.execute(select(tenants.c.id).where(tenants.c.id == tenant_id).with_for_update(read=True))
@@ -94,7 +93,7 @@ class Sites:
             added = await unit.execute(insert_once(unit, tables.containers).values(_row(unit, new, ref, policy)))
             if not added.rowcount:
                 raise _taken(new)
-            await generations.add_generation(unit, made.stored)
+            await generations.add_generation(unit, made)
 
     async def show(self, site: str) -> SiteStatus:
         """Describe the site named TENANT/SITE, or by its name alone where that is unique."""

@@ -20,7 +20,6 @@ from twinlock.custody.opening import PolicyKeyOpener
 from twinlock.custody.port import (
     Asker,
     ContainerRef,
-    MadeContainerKey,
     MadePolicyKey,
     OpenedKey,
     PolicyKeyOrder,
@@ -99,11 +98,11 @@ class LocalCustodian:
         """Open a container key by the decision table."""
         return await self.epoch.serve(asker, lambda asker: self._containers.open(ref, asker), _discard)
 
-    async def make_container_key(self, ref: ContainerRef, policy_id: str, asker: Asker) -> MadeContainerKey:
-        """Make the key of a new container generation."""
-        return await self.epoch.serve(
-            asker, lambda asker: self._containers.make(ref, policy_id, asker), lambda made: _discard(made.opened)
-        )
+    async def make_container_keys(
+        self, refs: Sequence[ContainerRef], policy_id: str, asker: Asker
+    ) -> Sequence[WrappedContainerKey]:
+        """Make keys of new container generations."""
+        return await self.epoch.serve(asker, lambda asker: self._containers.make(refs, policy_id, asker))
 
     async def rewrap_containers(
         self, refs: Sequence[ContainerRef], target_policy_id: str, asker: Asker

@@ -3,7 +3,7 @@
 from collections.abc import Sequence
 
 from twinlock.custody.audit import AuditEntry, Scalar
-from twinlock.custody.port import Asker
+from twinlock.custody.port import Asker, ContainerRef
 
 
 def entry(
@@ -16,3 +16,18 @@ def entry(
         "causation": asker.cause.causation,
     }
     return AuditEntry(kind, tenant_id, policy_id, {**shared, **detail})
+
+
+def of_containers(
+    kind: str, refs: Sequence[ContainerRef], policy_id: str, asker: Asker, **detail: Scalar
+) -> AuditEntry:
+    """Make one entry about many generations of container keys, each of them named in it."""
+    tenants = {ref.tenant_id for ref in refs}
+    return entry(
+        kind,
+        asker,
+        tenant_id=tenants.pop() if len(tenants) == 1 else None,
+        policy_id=policy_id,
+        containers=[f"{ref.container_id}/{ref.generation}" for ref in refs],
+        **detail,
+    )

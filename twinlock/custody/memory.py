@@ -10,7 +10,6 @@ from twinlock.custody.errors import GenerationGone, KeyRefused
 from twinlock.custody.port import (
     Asker,
     ContainerRef,
-    MadeContainerKey,
     MadePolicyKey,
     OpenedKey,
     PolicyKeyOrder,
@@ -56,12 +55,12 @@ class MemoryCustodian:
         self.opened.append((ref, asker))
         return OpenedKey(ref, key, keep_seconds=60.0, by_availability_key=False)
 
-    async def make_container_key(self, ref: ContainerRef, policy_id: str, asker: Asker) -> MadeContainerKey:
-        """Make a container key under a policy."""
+    async def make_container_keys(
+        self, refs: Sequence[ContainerRef], policy_id: str, asker: Asker
+    ) -> Sequence[WrappedContainerKey]:
+        """Make container keys under a policy."""
         self._allow(policy_id)
-        key = SecretKey.generate()
-        opened = OpenedKey(ref, key, keep_seconds=60.0, by_availability_key=False)
-        return MadeContainerKey(self._wrap(ref, policy_id, key), opened)
+        return [self._wrap(ref, policy_id, SecretKey.generate()) for ref in refs]
 
     async def rewrap_containers(
         self, refs: Sequence[ContainerRef], target_policy_id: str, asker: Asker

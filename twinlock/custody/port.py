@@ -129,14 +129,6 @@ class WrappedContainerKey:
     wrapped: bytes = field(repr=False)
 
 
-@dataclass(frozen=True, slots=True)
-class MadeContainerKey:
-    """Hold a new container key generation: what is stored, and the key in the clear."""
-
-    stored: WrappedContainerKey
-    opened: OpenedKey
-
-
 class Custodian(Protocol):
     """Do what only the holder of policy keys can do. A policy key never leaves it.
 
@@ -167,8 +159,14 @@ class Custodian(Protocol):
         """Open a container key by the decision table; its audit entry is durable before the key is released."""
         ...
 
-    async def make_container_key(self, ref: ContainerRef, policy_id: str, asker: Asker) -> MadeContainerKey:
-        """Make the key of a new container generation, wrapped by the newest policy key of a policy; store nothing."""
+    async def make_container_keys(
+        self, refs: Sequence[ContainerRef], policy_id: str, asker: Asker
+    ) -> Sequence[WrappedContainerKey]:
+        """Make keys of new container generations, wrapped by the newest policy key of a policy; store nothing.
+
+        In the order of `refs`; whoever needs one in the clear opens it once it is stored. Needs a policy key that a
+        *root* key opened (law 6).
+        """
         ...
 
     async def rewrap_containers(

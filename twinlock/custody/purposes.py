@@ -8,7 +8,7 @@ from collections.abc import Iterator, Mapping
 from dataclasses import dataclass
 from enum import StrEnum
 
-from schemas.names import DEP_ASSIGNER, MAILBOX_REENCRYPTOR, OPERATOR
+from schemas.names import DEP_ASSIGNER, MAILBOX_REENCRYPTOR, OPERATOR, SITE_REENCRYPTOR
 from schemas.requests import MoveRequested, PolicyRequested, RefreshRequested
 from twinlock.custody.port import Initiator, InitiatorClass
 
@@ -20,7 +20,7 @@ class Operation(StrEnum):
     MAKE_POLICY_KEY = "make-policy-key"
     REWRAP_POLICY_KEY = "rewrap-policy-key"
     OPEN_CONTAINER_KEY = "open-container-key"
-    MAKE_CONTAINER_KEY = "make-container-key"
+    MAKE_CONTAINER_KEYS = "make-container-keys"
     REWRAP_CONTAINERS = "rewrap-containers"
 
 
@@ -60,16 +60,20 @@ _SERVICE: Mapping[str, Mapping[str, Permit]] = {
     DEP_ASSIGNER: {
         "create-policy": _permit(Operation.PROBE, Operation.MAKE_POLICY_KEY, request=PolicyRequested.type),
         "refresh": _permit(Operation.REWRAP_POLICY_KEY, Operation.MAKE_POLICY_KEY, request=RefreshRequested.type),
-        "assign": _permit(Operation.REWRAP_CONTAINERS, Operation.MAKE_CONTAINER_KEY, job="assign"),
-        "roll": _permit(Operation.REWRAP_CONTAINERS, Operation.MAKE_CONTAINER_KEY, job="roll"),
+        "assign": _permit(Operation.REWRAP_CONTAINERS, Operation.MAKE_CONTAINER_KEYS, job="assign"),
+        "roll": _permit(Operation.REWRAP_CONTAINERS, Operation.MAKE_CONTAINER_KEYS, job="roll"),
     },
     MAILBOX_REENCRYPTOR: {
-        "move": _permit(Operation.MAKE_CONTAINER_KEY, request=MoveRequested.type),
+        "move": _permit(Operation.MAKE_CONTAINER_KEYS, request=MoveRequested.type),
         "reencrypt": _permit(Operation.OPEN_CONTAINER_KEY, job="reencrypt"),
     },
+    SITE_REENCRYPTOR: {
+        "assign": _permit(Operation.REWRAP_CONTAINERS, Operation.MAKE_CONTAINER_KEYS, job="assign"),
+        "roll": _permit(Operation.REWRAP_CONTAINERS, Operation.MAKE_CONTAINER_KEYS, job="roll"),
+    },
     OPERATOR: {
-        "add-mailbox": _permit(Operation.MAKE_CONTAINER_KEY),
-        "add-site": _permit(Operation.MAKE_CONTAINER_KEY),
+        "add-mailbox": _permit(Operation.MAKE_CONTAINER_KEYS),
+        "add-site": _permit(Operation.MAKE_CONTAINER_KEYS),
         "probe": _permit(Operation.PROBE),
     },
 }

@@ -11,7 +11,7 @@ from schemas.identifiers import PolicyState
 from twinlock.custody.attempt import Attempts
 from twinlock.custody.audit import AuditEntry, AuditLog
 from twinlock.custody.containers import open_wrapped, read_wrapped, wrap_under
-from twinlock.custody.entries import entry
+from twinlock.custody.entries import of_containers
 from twinlock.custody.errors import CustodyError
 from twinlock.custody.port import Asker, ContainerRef, WrappedContainerKey
 from twinlock.custody.refusing import refused
@@ -22,6 +22,7 @@ from twinlock.keys.ports import Clock
 from twinlock.keys.secret import SecretKey
 from twinlock.store.unit import Store
 
+_REFUSED = "containers-rewrap-refused"
 _Name = tuple[str, int]  # policy, generation of its key
 
 
@@ -48,10 +49,10 @@ class ContainerRewrapper:
         try:
             return await self._rewrap(stored, target_policy_id, asker)
         except CustodyError as no:
-            await self.audit.record(_entry("containers-rewrap-refused", stored, no.policy, asker, reason=no.detail))
+            await self.audit.record(of_containers(_REFUSED, refs, no.policy, asker, reason=no.detail))
             raise
         except DecryptionError:
-            await self.audit.record(_entry("containers-rewrap-damaged", stored, target_policy_id, asker))
+            await self.audit.record(of_containers("containers-rewrap-damaged", refs, target_policy_id, asker))
             raise
 
     async def _rewrap(
@@ -96,17 +97,5 @@ def _rewrap_one(each: WrappedContainerKey, keys: Mapping[_Name, SecretKey], targ
 def _moved(stored: Sequence[WrappedContainerKey], view: View, target: str, asker: Asker) -> AuditEntry:
     """Tell what this policy's key was opened for: as a source it names its containers, as the target all of them."""
     policy_id = view.policy.id
-    touched = [each for each in stored if policy_id in (each.policy_id, target)]
-    return _entry("containers-rewrapped", touched, policy_id, asker, target=target)
-
-
-def _entry(kind: str, stored: Sequence[WrappedContainerKey], policy_id: str, asker: Asker, **detail: str) -> AuditEntry:
-    tenants = {each.ref.tenant_id for each in stored}
-    return entry(
-        kind,
-        asker,
-        tenant_id=tenants.pop() if len(tenants) == 1 else None,
-        policy_id=policy_id,
-        containers=[f"{each.ref.container_id}/{each.ref.generation}" for each in stored],
-        **detail,
-    )
+    touched = [each.ref for each in stored if policy_id in (each.policy_id, target)]
+    return of_containers("containers-rewrapped", touched, policy_id, asker, target=target)

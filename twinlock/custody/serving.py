@@ -1,19 +1,22 @@
 """Hand out container keys, each with its audit entry durable first (law 15)."""
 
+from collections.abc import Sequence
 from dataclasses import dataclass
 
 from twinlock.custody.attempt import Lent
-from twinlock.custody.audit import AuditEntry, AuditLog
+from twinlock.custody.audit import AuditEntry, AuditLog, Scalar
 from twinlock.custody.containers import open_wrapped, read_wrapped, wrap_under
-from twinlock.custody.entries import entry
+from twinlock.custody.entries import entry, of_containers
 from twinlock.custody.errors import CustodyError, KeyNotYet
 from twinlock.custody.opening import PolicyKeyOpener
-from twinlock.custody.port import Asker, ContainerRef, MadeContainerKey, OpenedKey, WrappedContainerKey
+from twinlock.custody.port import Asker, ContainerRef, OpenedKey, WrappedContainerKey
 from twinlock.custody.settings import CustodySettings
 from twinlock.custody.wiping import wiped_on_failure
 from twinlock.keys.errors import DecryptionError
 from twinlock.keys.secret import SecretKey
 from twinlock.store.unit import Store
+
+_AT_A_TIME = 50  # keys made with one loan of the policy key: nobody else gets a turn meanwhile
 
 
 @dataclass(frozen=True, slots=True)
@@ -32,27 +35,35 @@ class ContainerKeys:
         """
         async with self.store.read() as reader:
             (stored,) = await read_wrapped(reader, [ref])
-        lent = await self._policy_key(ref, stored.policy_id, stored.policy_key_generation, asker)
+        try:
+            lent = await self.opener.open(stored.policy_id, stored.policy_key_generation, asker)
+        except CustodyError as no:
+            await self.audit.record(_not_served(ref, stored.policy_id, no, asker))
+            raise
         key = await self._unwrap(lent, stored, asker)
         with wiped_on_failure(key):
             await self.audit.record(_served("container-key-opened", ref, stored.policy_id, lent, asker))
         return OpenedKey(ref, key, self._keep(lent), lent.by_availability_key)
 
-    async def make(self, ref: ContainerRef, policy_id: str, asker: Asker) -> MadeContainerKey:
-        """Make a container key under the newest policy key, which a root key must have opened (law 6)."""
-        lent = await self._policy_key(ref, policy_id, None, asker)
-        key = SecretKey.generate()
-        with lent as policy_key:
-            stored = wrap_under(policy_key, key, ref, policy_id, lent.generation)
-        with wiped_on_failure(key):
-            await self.audit.record(_served("container-key-made", ref, policy_id, lent, asker))
-        return MadeContainerKey(stored, OpenedKey(ref, key, self._keep(lent), by_availability_key=False))
+    async def make(self, refs: Sequence[ContainerRef], policy_id: str, asker: Asker) -> Sequence[WrappedContainerKey]:
+        """Make container keys under the newest policy key, which a root key must have opened (law 6)."""
+        made: list[WrappedContainerKey] = []
+        entries: list[AuditEntry] = []
+        for start in range(0, len(refs), _AT_A_TIME):
+            part = refs[start : start + _AT_A_TIME]
+            lent = await self._for_making(refs, policy_id, asker)
+            with lent as policy_key:
+                made += [_make(policy_key, ref, policy_id, lent.generation) for ref in part]
+            entries.append(of_containers("container-keys-made", part, policy_id, asker, **_how(lent)))
+        await self.audit.record(*entries)
+        return made
 
-    async def _policy_key(self, ref: ContainerRef, policy_id: str, generation: int | None, asker: Asker) -> Lent:
+    async def _for_making(self, refs: Sequence[ContainerRef], policy_id: str, asker: Asker) -> Lent:
         try:
-            return await self.opener.open(policy_id, generation, asker, root_only=generation is None)
+            return await self.opener.open(policy_id, None, asker, root_only=True)
         except CustodyError as no:
-            await self.audit.record(_not_served(ref, policy_id, no, asker))
+            kind = "container-keys-not-made"
+            await self.audit.record(of_containers(kind, refs, policy_id, asker, reason=no.detail))
             raise
 
     async def _unwrap(self, lent: Lent, stored: WrappedContainerKey, asker: Asker) -> SecretKey:
@@ -67,6 +78,14 @@ class ContainerKeys:
         return 0.0 if lent.once else self.settings.keep_seconds
 
 
+def _make(policy_key: SecretKey, ref: ContainerRef, policy_id: str, generation: int) -> WrappedContainerKey:
+    key = SecretKey.generate()
+    try:
+        return wrap_under(policy_key, key, ref, policy_id, generation)
+    finally:
+        key.wipe()
+
+
 def _served(kind: str, ref: ContainerRef, policy_id: str, lent: Lent, asker: Asker) -> AuditEntry:
     return entry(
         kind,
@@ -75,11 +94,17 @@ def _served(kind: str, ref: ContainerRef, policy_id: str, lent: Lent, asker: Ask
         policy_id=policy_id,
         container=ref.container_id,
         generation=ref.generation,
-        policy_key_generation=lent.generation,
-        opened_by=lent.opened_by.value,
-        slot=lent.slot,
-        source=lent.source,
+        **_how(lent),
     )
+
+
+def _how(lent: Lent) -> dict[str, Scalar]:
+    return {
+        "policy_key_generation": lent.generation,
+        "opened_by": lent.opened_by.value,
+        "slot": lent.slot,
+        "source": lent.source,
+    }
 
 
 def _not_served(ref: ContainerRef, policy_id: str, no: CustodyError, asker: Asker) -> AuditEntry:

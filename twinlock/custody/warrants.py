@@ -10,13 +10,19 @@ from typing import Any
 from sqlalchemy import select
 from sqlalchemy.engine import Row
 
-from schemas.identifiers import PROVIDER
+from schemas.identifiers import PROVIDER, Workload
 from twinlock.custody.errors import NotPermitted
 from twinlock.custody.naming import made_by
 from twinlock.custody.policies import Policy, load_policy
 from twinlock.custody.port import Asker, ContainerRef, JobRef, PolicyKeyOrder, RequestRef
 from twinlock.custody.purposes import Needs, Permit
-from twinlock.custody.remote.messages import Asking, MakeContainerKey, MakePolicyKey, OpenContainerKey, RewrapContainers
+from twinlock.custody.remote.messages import (
+    Asking,
+    MakeContainerKeys,
+    MakePolicyKey,
+    OpenContainerKey,
+    RewrapContainers,
+)
 from twinlock.store.tables.content import container_keys, containers
 from twinlock.store.tables.custody import root_keys
 from twinlock.store.tables.work import geos, jobs, requests
@@ -31,7 +37,7 @@ async def check(reader: Reader, caller: str, permit: Permit, asker: Asker, askin
         await _check_job(reader, caller, permit.of, asker, asking)
     elif permit.needs is Needs.REQUEST:
         await _check_request(reader, permit.of, asker, asking)
-    elif isinstance(asking, MakeContainerKey):
+    elif isinstance(asking, MakeContainerKeys):
         await _check_new_container(reader, asking)
 
 
@@ -56,8 +62,8 @@ def _touched(asking: Asking) -> tuple[Sequence[ContainerRef], str | None]:
     """Return which containers a call is about, and the policy that they are to be under."""
     if isinstance(asking, OpenContainerKey):
         return (asking.ref,), None
-    if isinstance(asking, MakeContainerKey):
-        return (asking.ref,), asking.policy_id
+    if isinstance(asking, MakeContainerKeys):
+        return asking.refs, asking.policy_id
     if isinstance(asking, RewrapContainers):
         return asking.refs, asking.target_policy_id
     raise NotPermitted("no job is about that", policy="")
@@ -78,6 +84,10 @@ async def _concerns(
         return bool(job.container_id == container.id)
     if job.kind == "roll":
         return await _is_under(reader, container.id, job.policy_id)
+    if "geo" in job.payload:
+        return bool((container.tenant_id, container.geo) == (job.tenant_id, job.payload["geo"]))
+    if container.workload != Workload.MAILBOX:
+        return False
     named: Collection[str] | None = job.payload.get("mailboxes")
     if named is not None and container.name not in named:
         return False
@@ -109,7 +119,7 @@ async def _check_request(reader: Reader, kind: str, asker: Asker, asking: Asking
         raise NotPermitted(f"request {ref.id} has another correlation", policy="")
     if isinstance(asking, MakePolicyKey) and not await _may_order(reader, asking.order, ref):
         raise NotPermitted(f"request {ref.id} makes no such policy key", policy=asking.order.policy_id, hint=_OVER)
-    if isinstance(asking, MakeContainerKey):
+    if isinstance(asking, MakeContainerKeys):
         await _check_own_policy(reader, asking)
 
 
@@ -132,25 +142,28 @@ async def _uris(reader: Reader, policy: Policy) -> tuple[str, ...]:
     return tuple(row.uri for row in rows)
 
 
-async def _check_own_policy(reader: Reader, asking: MakeContainerKey) -> None:
+async def _check_own_policy(reader: Reader, asking: MakeContainerKeys) -> None:
     """Let a move make a key under the policy that the container has, and under no other."""
-    container = (await _containers(reader, [asking.ref])).get(asking.ref.container_id)
-    own = container is not None and container.tenant_id == asking.ref.tenant_id
-    if container is None or not own or container.policy_id != asking.policy_id:
-        raise NotPermitted(f"the container is not under policy {asking.policy_id}", policy=asking.policy_id, hint=_OVER)
+    found = await _containers(reader, asking.refs)
+    for ref in asking.refs:
+        container = found.get(ref.container_id)
+        if container is None or (container.tenant_id, container.policy_id) != (ref.tenant_id, asking.policy_id):
+            detail = f"the container is not under policy {asking.policy_id}"
+            raise NotPermitted(detail, policy=asking.policy_id, hint=_OVER)
 
 
-async def _check_new_container(reader: Reader, asking: MakeContainerKey) -> None:
-    """Let a command make the first key of a new container, under the provider's policy or a geo's of the tenant."""
+async def _check_new_container(reader: Reader, asking: MakeContainerKeys) -> None:
+    """Let a command make the first keys of new containers, under the provider's policy or a geo's of the tenant."""
     policy = await load_policy(reader, asking.policy_id)
-    known = await _containers(reader, [asking.ref])
-    if known or asking.ref.generation != 1 or policy is None or not await _may_begin(reader, asking.ref, policy):
+    known = await _containers(reader, asking.refs)
+    first = all(ref.generation == 1 for ref in asking.refs)
+    if known or not first or policy is None or not await _may_begin(reader, asking.refs, policy):
         raise NotPermitted("a new container begins under the service policy, or its geo's", policy=asking.policy_id)
 
 
-async def _may_begin(reader: Reader, ref: ContainerRef, policy: Policy) -> bool:
+async def _may_begin(reader: Reader, refs: Sequence[ContainerRef], policy: Policy) -> bool:
     if policy.tenant == PROVIDER:
         return True
     row = geos.c
-    own = select(row.geo).where(row.tenant_id == ref.tenant_id, row.policy_id == policy.id)
-    return await reader.row(own) is not None
+    owners = {found.tenant_id for found in await reader.rows(select(row.tenant_id).where(row.policy_id == policy.id))}
+    return {ref.tenant_id for ref in refs} <= owners

@@ -166,13 +166,12 @@ class ExpandStep:
         """Prepare mailboxes that leave one policy together: its root keys are asked once for all of them."""
         old = [seen.ref(number) for seen in group for number in sorted(seen.live)]
         rewrapped = await self._custodian.rewrap_containers(old, policy.id, asker)
-        switches = []
-        for seen in group:
-            made = await self._custodian.make_container_key(seen.ref(seen.newest.number + 1), policy.id, asker)
-            made.opened.key.wipe()
-            own = tuple(key for key in rewrapped if key.ref.container_id == seen.id)
-            switches.append(_Switch(seen, made.stored, own))
-        return switches
+        fresh = [seen.ref(seen.newest.number + 1) for seen in group]
+        made = await self._custodian.make_container_keys(fresh, policy.id, asker)
+        owned: dict[str, list[WrappedContainerKey]] = {}
+        for key in rewrapped:
+            owned.setdefault(key.ref.container_id, []).append(key)
+        return [_Switch(seen, newest, tuple(owned[seen.id])) for seen, newest in zip(group, made, strict=True)]
 
     async def commit(self, unit: Unit, plan: _Plan) -> None:
         """Switch the batch's mailboxes, order their re-encryption, and pass the wake-up on."""

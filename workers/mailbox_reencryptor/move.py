@@ -42,11 +42,10 @@ class Move:
                 seen = await containers.find_mailbox(reader, event.mailbox)
             asker = Asker(service("move"), received.cause, job=RequestRef(received.asked.source, received.asked.id))
             ref = seen.ref(seen.newest.number + 1)
-            made = await self._custodian.make_container_key(ref, seen.policy_id, asker)
+            (made,) = await self._custodian.make_container_keys([ref], seen.policy_id, asker)
         except (NotFound, KeyRefused) as refused:
             return _Plan(received, refused=refused)
-        made.opened.key.wipe()
-        return _Plan(received, seen, made.stored)
+        return _Plan(received, seen, made)
 
     async def commit(self, unit: Unit, plan: _Plan) -> None:
         """Switch the mailbox to the new key and order its re-encryption."""

@@ -123,10 +123,10 @@ class Custody:
     async def container(self, policy: str, name: str = "box", workload: Workload = Workload.MAILBOX) -> ContainerRef:
         """Make a container under a policy, with its first key."""
         ref = ContainerRef("acme", name, 1)
-        made = await self.custodian.make_container_key(ref, policy, self.asker())
+        (made,) = await self.custodian.make_container_keys([ref], policy, self.asker())
         async with self.store.begin(CAUSE) as unit:
             await unit.execute(insert(containers).values(_container(name, policy, workload, self.clock)))
-            await unit.execute(insert(container_keys).values(_container_key(made.stored, self.clock)))
+            await unit.execute(insert(container_keys).values(_container_key(made, self.clock)))
         await self.custodian.epoch.leave()
         self.restart()
         return ref

@@ -275,7 +275,7 @@ async def test_law_6_target_needs_a_root_key(custody: "Custody") -> None:
     with pytest.raises(KeyRefused, match="acme/q"):
         await custody.custodian.rewrap_containers([ref], target, custody.asker(SERVICE))
     with pytest.raises(KeyRefused, match="no root key"):
-        await custody.custodian.make_container_key(ContainerRef("acme", "new", 1), target, custody.asker(SERVICE))
+        await custody.custodian.make_container_keys([ContainerRef("acme", "new", 1)], target, custody.asker(SERVICE))
     assert made == custody.availability_asked(target)
 
 

@@ -39,6 +39,7 @@ WARM = 3 * SLOTS  # steps of the huge tenant after which both workers are busy w
 SETTINGS = {"workers": {"concurrency": CONCURRENCY, "assign_batch": 2, "reconcile_seconds": 1.0}}
 MAILBOX = "bob@beta.example"
 ASKER = Asker(USER, Cause("test"))
+_CROWD = Asker(service("crowd"), Cause("crowd"))
 CHUNK = 500
 
 
@@ -99,27 +100,31 @@ class Crowd:
 
     async def write(self, count: int) -> None:
         """Write so many mailboxes, with the jobs that re-encrypt them."""
-        async with self._store.begin(Cause("crowd")) as unit:
+        names = [f"00-{number:05}" for number in range(count)]
+        for start in range(0, count, CHUNK):
+            await self._write_boxes(names[start : start + CHUNK])
+        sealed = [await self._sealed(name) for name in names]
+        async with self._store.begin(_CROWD.cause) as unit:
+            now = unit.clock.now()
             await unit.execute(insert(turns).values(worker=MAILBOX_REENCRYPTOR, tenant_id=HUGE, turn=0))
-            for start in range(0, count, CHUNK):
-                await self._write(unit, [f"00-{number:05}" for number in range(start, start + CHUNK)])
+            await unit.execute(insert(items), [{"created_at": now, **item} for item in sealed])
+            work = [{"created_at": now, "not_before": now, **_job(name, self._policy)} for name in names]
+            await unit.execute(insert(jobs), work)
 
-    async def _write(self, unit: Unit, names: Sequence[str]) -> None:
-        now = unit.clock.now()
-        old = [await self._key(name, 1) for name in names]
-        keys = [(stored, 1) for stored, _ in old] + [((await self._key(name, 2))[0], 0) for name in names]
-        rows = [{"created_at": now, **_container(name, self._policy)} for name in names]
-        await unit.execute(insert(containers), rows)
-        await unit.execute(insert(container_keys), [{"created_at": now, **_key_row(key, n)} for key, n in keys])
-        sealed = [{"created_at": now, **_item(stored.ref, cipher)} for stored, cipher in old]
-        await unit.execute(insert(items), sealed)
-        work = [{"created_at": now, "not_before": now, **_job(name, self._policy)} for name in names]
-        await unit.execute(insert(jobs), work)
+    async def _write_boxes(self, names: Sequence[str]) -> None:
+        refs = [ContainerRef(HUGE, name, generation) for name in names for generation in (1, 2)]
+        keys = await self._custodian.make_container_keys(refs, self._policy, _CROWD)
+        async with self._store.begin(_CROWD.cause) as unit:
+            now = unit.clock.now()
+            await unit.execute(
+                insert(containers), [{"created_at": now, **_container(name, self._policy)} for name in names]
+            )
+            await unit.execute(insert(container_keys), [{"created_at": now, **_key_row(key)} for key in keys])
 
-    async def _key(self, name: str, generation: int) -> tuple[WrappedContainerKey, ItemCipher]:
-        asker = Asker(service("crowd"), Cause("crowd"))
-        made = await self._custodian.make_container_key(ContainerRef(HUGE, name, generation), self._policy, asker)
-        return made.stored, ItemCipher(made.opened.key)
+    async def _sealed(self, name: str) -> dict[str, Any]:
+        ref = ContainerRef(HUGE, name, 1)
+        opened = await self._custodian.open_container_key(ref, _CROWD)
+        return _item(ref, ItemCipher(opened.key))
 
 
 def _container(name: str, policy: str) -> dict[str, Any]:
@@ -128,7 +133,8 @@ def _container(name: str, policy: str) -> dict[str, Any]:
     return where | what
 
 
-def _key_row(key: WrappedContainerKey, count: int) -> dict[str, Any]:
+def _key_row(key: WrappedContainerKey) -> dict[str, Any]:
+    count = 1 if key.ref.generation == 1 else 0
     return {
         "container_id": key.ref.container_id,
         "generation": key.ref.generation,

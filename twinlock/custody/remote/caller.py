@@ -5,7 +5,7 @@ Then what it says has to fit what was asked, and a container key its stored comm
 """
 
 import asyncio
-from collections.abc import Sequence
+from collections.abc import Iterator, Sequence
 from datetime import timedelta
 from typing import TypeVar
 
@@ -15,7 +15,6 @@ from twinlock.custody.errors import CustodianSilent, KeyNotYet, NotPermitted, Wr
 from twinlock.custody.port import (
     Asker,
     ContainerRef,
-    MadeContainerKey,
     MadePolicyKey,
     OpenedKey,
     PolicyKeyOrder,
@@ -32,20 +31,19 @@ from twinlock.custody.remote.messages import (
     Asking,
     Failed,
     KeyOpened,
-    MakeContainerKey,
+    KeysWrapped,
+    MakeContainerKeys,
     MakePolicyKey,
     OpenContainerKey,
     PolicyKeyMade,
     Probed,
     ProbeKey,
     RewrapContainers,
-    Rewrapped,
     RewrapPolicyKey,
 )
 from twinlock.custody.remote.ports import Lane, Requester
 from twinlock.custody.wiping import wiped_on_failure
 from twinlock.keys.ports import Clock
-from twinlock.keys.secret import SecretKey
 from twinlock.keys.signing import SigningKey
 from twinlock.store.unit import Store
 
@@ -88,39 +86,39 @@ class RemoteCustodian:
 
     async def open_container_key(self, ref: ContainerRef, asker: Asker) -> OpenedKey:
         """Have a container key opened."""
-        body, key = await self._key_for(OpenContainerKey(ref=ref), asker)
+        answered = await self._answered(OpenContainerKey(ref=ref), asker)
+        body, key = _expected(answered, KeyOpened), answered.key
+        if key is None:
+            raise WrongAnswer("the key is missing")
         with wiped_on_failure(key):
             check_ref(body, ref)
             await self._checks.opened(ref, key)
-        return _opened(body, key)
+        keep = min(body.keep_seconds, MOST_KEPT_SECONDS)
+        return OpenedKey(body.ref, key, keep, body.by_availability_key)
 
-    async def make_container_key(self, ref: ContainerRef, policy_id: str, asker: Asker) -> MadeContainerKey:
-        """Have the key of a new container generation made."""
-        body, key = await self._key_for(MakeContainerKey(ref=ref, policy_id=policy_id), asker)
-        with wiped_on_failure(key):
-            check_ref(body, ref)
-            stored = check_made(ref, policy_id, body.stored, key)
-        return MadeContainerKey(stored, _opened(body, key))
+    async def make_container_keys(
+        self, refs: Sequence[ContainerRef], policy_id: str, asker: Asker
+    ) -> Sequence[WrappedContainerKey]:
+        """Have the keys of new container generations made, in one request for each five hundred."""
+        made: list[WrappedContainerKey] = []
+        for part in _parts(refs):
+            asking = MakeContainerKeys(refs=part, policy_id=policy_id)
+            keys = (await self._ask(asking, asker, KeysWrapped)).keys
+            check_made(part, policy_id, keys)
+            made += keys
+        return made
 
     async def rewrap_containers(
         self, refs: Sequence[ContainerRef], target_policy_id: str, asker: Asker
     ) -> Sequence[WrappedContainerKey]:
         """Have stored container keys wrapped under another policy, in one request for each five hundred."""
         rewrapped: list[WrappedContainerKey] = []
-        for start in range(0, len(refs), MOST_REFS):
-            part = tuple(refs[start : start + MOST_REFS])
+        for part in _parts(refs):
             asking = RewrapContainers(refs=part, target_policy_id=target_policy_id)
-            keys = (await self._ask(asking, asker, Rewrapped)).keys
+            keys = (await self._ask(asking, asker, KeysWrapped)).keys
             await self._checks.rewrapped(part, target_policy_id, keys)
             rewrapped += keys
         return rewrapped
-
-    async def _key_for(self, asking: Asking, asker: Asker) -> tuple[KeyOpened, SecretKey]:
-        answered = await self._answered(asking, asker)
-        body = _expected(answered, KeyOpened)
-        if answered.key is None:
-            raise WrongAnswer("the key is missing")
-        return body, answered.key
 
     async def _ask(self, asking: Asking, asker: Asker, kind: type[KindT]) -> KindT:
         return _expected(await self._answered(asking, asker), kind)
@@ -164,5 +162,6 @@ def _expected(answered: Answered, kind: type[KindT]) -> KindT:
     return answered.body
 
 
-def _opened(body: KeyOpened, key: SecretKey) -> OpenedKey:
-    return OpenedKey(body.ref, key, min(body.keep_seconds, MOST_KEPT_SECONDS), body.by_availability_key)
+def _parts(refs: Sequence[ContainerRef]) -> Iterator[tuple[ContainerRef, ...]]:
+    for start in range(0, len(refs), MOST_REFS):
+        yield tuple(refs[start : start + MOST_REFS])

@@ -2,26 +2,26 @@
 
 from dataclasses import replace
 
-from twinlock.custody.port import Asker, Custodian, Initiator, OpenedKey, WrappedContainerKey
+from twinlock.custody.port import Asker, Custodian, Initiator, OpenedKey
 from twinlock.custody.remote.failures import told
 from twinlock.custody.remote.messages import (
     Asking,
     Failed,
     KeyOpened,
-    MakeContainerKey,
+    KeysWrapped,
+    MakeContainerKeys,
     MakePolicyKey,
     OpenContainerKey,
     PolicyKeyMade,
     Probed,
     ProbeKey,
     Request,
-    Rewrapped,
     RewrapPolicyKey,
 )
 from twinlock.keys.secret import SecretKey
 from twinlock.store.unit import Cause
 
-Answer = Probed | PolicyKeyMade | KeyOpened | Rewrapped | Failed
+Answer = Probed | PolicyKeyMade | KeyOpened | KeysWrapped | Failed
 _MOST_DETAIL = 1000
 
 
@@ -41,10 +41,11 @@ async def carry_out(custodian: Custodian, asking: Asking, asker: Asker) -> tuple
 
 async def _carry_out(custodian: Custodian, asking: Asking, asker: Asker) -> tuple[Answer, SecretKey | None]:
     if isinstance(asking, OpenContainerKey):
-        return _opened(await custodian.open_container_key(asking.ref, asker), None)
-    if isinstance(asking, MakeContainerKey):
-        fresh = await custodian.make_container_key(asking.ref, asking.policy_id, asker)
-        return _opened(fresh.opened, fresh.stored)
+        opened = await custodian.open_container_key(asking.ref, asker)
+        return _opened(opened), opened.key
+    if isinstance(asking, MakeContainerKeys):
+        made = await custodian.make_container_keys(asking.refs, asking.policy_id, asker)
+        return KeysWrapped(keys=tuple(made)), None
     if isinstance(asking, ProbeKey):
         probe = await custodian.probe(asking.uri, asker)
         return Probed(probe=replace(probe, detail=probe.detail[:_MOST_DETAIL])), None
@@ -53,14 +54,8 @@ async def _carry_out(custodian: Custodian, asking: Asking, asker: Asker) -> tupl
     if isinstance(asking, RewrapPolicyKey):
         return PolicyKeyMade(made=await custodian.rewrap_policy_key(asking.policy_id, asker)), None
     keys = await custodian.rewrap_containers(asking.refs, asking.target_policy_id, asker)
-    return Rewrapped(keys=tuple(keys)), None
+    return KeysWrapped(keys=tuple(keys)), None
 
 
-def _opened(opened: OpenedKey, stored: WrappedContainerKey | None) -> tuple[KeyOpened, SecretKey]:
-    answer = KeyOpened(
-        ref=opened.ref,
-        keep_seconds=opened.keep_seconds,
-        by_availability_key=opened.by_availability_key,
-        stored=stored,
-    )
-    return answer, opened.key
+def _opened(opened: OpenedKey) -> KeyOpened:
+    return KeyOpened(ref=opened.ref, keep_seconds=opened.keep_seconds, by_availability_key=opened.by_availability_key)

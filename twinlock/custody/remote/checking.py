@@ -26,15 +26,13 @@ def check_ref(answer: KeyOpened, ref: ContainerRef) -> None:
         raise WrongAnswer("it is about another container")
 
 
-def check_made(
-    ref: ContainerRef, policy_id: str, stored: WrappedContainerKey | None, key: SecretKey
-) -> WrappedContainerKey:
-    """Return what is to be stored of a made key, which has to be of this very key."""
-    if stored is None or (stored.ref, stored.policy_id) != (ref, policy_id):
-        raise WrongAnswer("it is about another container or policy")
-    if len(stored.wrapped) != WRAPPED_KEY_BYTES or not hmac.compare_digest(stored.commitment, key.commitment()):
-        raise WrongAnswer("what is to be stored is not of the key")
-    return stored
+def check_made(refs: Sequence[ContainerRef], policy_id: str, made: Sequence[WrappedContainerKey]) -> None:
+    """Raise `WrongAnswer` unless these are keys made for what was asked, in order, under the policy."""
+    if [(key.ref, key.policy_id) for key in made] != [(ref, policy_id) for ref in refs]:
+        raise WrongAnswer("it is about other containers or another policy")
+    for key in made:
+        if (len(key.wrapped), len(key.commitment)) != (WRAPPED_KEY_BYTES, _COMMITMENT_BYTES):
+            raise WrongAnswer("what is to be stored is no wrapped key")
 
 
 def check_order(order: PolicyKeyOrder, made: MadePolicyKey) -> None:

@@ -24,6 +24,7 @@ MOST_TEXT = 2000
 LIFETIME_SECONDS = 30.0  # no request is good for longer; who waits longer asks anew
 
 Name = Annotated[str, StringConstraints(pattern=r"^[a-z][a-z0-9_-]{0,39}$")]
+Refs = Annotated[tuple[ContainerRef, ...], Field(min_length=1, max_length=MOST_REFS)]
 
 
 class Message(BaseModel):
@@ -69,11 +70,11 @@ class OpenContainerKey(Message):
     ref: ContainerRef
 
 
-class MakeContainerKey(Message):
-    """Ask for the key of a new container generation."""
+class MakeContainerKeys(Message):
+    """Ask for the keys of new container generations."""
 
-    name: Literal[Operation.MAKE_CONTAINER_KEY] = Operation.MAKE_CONTAINER_KEY
-    ref: ContainerRef
+    name: Literal[Operation.MAKE_CONTAINER_KEYS] = Operation.MAKE_CONTAINER_KEYS
+    refs: Refs
     policy_id: str
 
 
@@ -81,12 +82,12 @@ class RewrapContainers(Message):
     """Ask for container keys wrapped under another policy."""
 
     name: Literal[Operation.REWRAP_CONTAINERS] = Operation.REWRAP_CONTAINERS
-    refs: Annotated[tuple[ContainerRef, ...], Field(min_length=1, max_length=MOST_REFS)]
+    refs: Refs
     target_policy_id: str
 
 
 Asking = Annotated[
-    ProbeKey | MakePolicyKey | RewrapPolicyKey | OpenContainerKey | MakeContainerKey | RewrapContainers,
+    ProbeKey | MakePolicyKey | RewrapPolicyKey | OpenContainerKey | MakeContainerKeys | RewrapContainers,
     Field(discriminator="name"),
 ]
 
@@ -122,19 +123,18 @@ class PolicyKeyMade(Message):
 
 
 class KeyOpened(Message):
-    """Answer with a container key, which is not in here; `stored` is there where the key was made."""
+    """Answer with a container key, which is not in here."""
 
     answer: Literal["container-key"] = "container-key"
     ref: ContainerRef
     keep_seconds: Annotated[float, Field(ge=0)]
     by_availability_key: bool
-    stored: WrappedContainerKey | None
 
 
-class Rewrapped(Message):
-    """Answer with container keys wrapped anew."""
+class KeysWrapped(Message):
+    """Answer with container keys as they are to be stored, made or rewrapped."""
 
-    answer: Literal["rewrapped"] = "rewrapped"
+    answer: Literal["wrapped-keys"] = "wrapped-keys"
     keys: Annotated[tuple[WrappedContainerKey, ...], Field(max_length=MOST_REFS)]
 
 
@@ -157,4 +157,4 @@ class Failed(Message):
 class Reply(Message):
     """Hold one answer."""
 
-    body: Annotated[Probed | PolicyKeyMade | KeyOpened | Rewrapped | Failed, Field(discriminator="answer")]
+    body: Annotated[Probed | PolicyKeyMade | KeyOpened | KeysWrapped | Failed, Field(discriminator="answer")]

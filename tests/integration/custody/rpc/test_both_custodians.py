@@ -1,5 +1,6 @@
 """What every `Custodian` does, whether it is a function call or another process: one suite for both."""
 
+from dataclasses import replace
 from typing import TYPE_CHECKING
 
 import pytest
@@ -59,15 +60,20 @@ async def test_open(custody: "Custody", afar: "Afar", either: Either) -> None:
     assert (ref, 60.0, False) == (opened.ref, opened.keep_seconds, opened.by_availability_key)
 
 
-async def test_make_container_key(custody: "Custody", afar: "Afar", either: Either) -> None:
-    """What is stored of a made key is of the key that comes with it."""
-    ref = await custody.container(await custody.policy("p"))
+async def test_make_container_keys(custody: "Custody", afar: "Afar", either: Either) -> None:
+    """Keys come in order and all different, wrapped under the policy's newest key, and none of them in the clear."""
+    policy = await custody.policy("p")
+    asked = [replace(await custody.container(policy, name), generation=2) for name in ("one", "two", "three")]
     work = await afar.request()
-    asked = ContainerRef("acme", ref.container_id, 2)
-    made = await either.of("mailbox_reencryptor").make_container_key(asked, "p", afar.working("move", work))
+    made = await either.of("mailbox_reencryptor").make_container_keys(asked[::-1], "p", afar.working("move", work))
 
-    assert made.stored.commitment == made.opened.key.commitment()
-    assert (asked, "p", 1) == (made.stored.ref, made.stored.policy_id, made.stored.policy_key_generation)
+    assert [(ref, "p", 1) for ref in asked[::-1]] == [(k.ref, k.policy_id, k.policy_key_generation) for k in made]
+    assert 3 == len({key.commitment for key in made})
+
+
+async def test_make_no_keys(afar: "Afar", either: Either) -> None:
+    """No keys need nobody."""
+    assert [] == list(await either.of("mailbox_reencryptor").make_container_keys([], "p", afar.working("move", None)))
 
 
 async def test_rewrap_containers(custody: "Custody", afar: "Afar", either: Either) -> None:
@@ -188,6 +194,6 @@ async def test_first_key(custody: "Custody", afar: "Afar", either: Either) -> No
         await unit.execute(update(tenants).values(name="provider"))
         await unit.execute(update(policies).values(name="service"))
     ref = ContainerRef("acme", "fresh", 1)
-    made = await either.of("operator").make_container_key(ref, "p", afar.working("add-mailbox", None))
+    (made,) = await either.of("operator").make_container_keys([ref], "p", afar.working("add-mailbox", None))
 
-    assert (ref, "p") == (made.stored.ref, made.stored.policy_id)
+    assert (ref, "p") == (made.ref, made.policy_id)

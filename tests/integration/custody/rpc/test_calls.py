@@ -17,7 +17,6 @@ from twinlock.custody.remote.host import CustodianHost
 from twinlock.custody.remote.messages import MOST_REFS, Failed
 from twinlock.errors import AlreadyExists, NotFound, TwinlockError
 from twinlock.keys.ports import KeyDescription, Outcome, WrappedKey
-from twinlock.keys.secret import SecretKey
 from twinlock.keys.signing import SigningKey, fingerprint
 
 if TYPE_CHECKING:
@@ -74,7 +73,7 @@ class Impatient:
         self.probe = inner.probe
         self.make_policy_key = inner.make_policy_key
         self.rewrap_policy_key = inner.rewrap_policy_key
-        self.make_container_key = inner.make_container_key
+        self.make_container_keys = inner.make_container_keys
         self.rewrap_containers = inner.rewrap_containers
 
     async def open_container_key(self, ref: ContainerRef, asker: Asker) -> OpenedKey:
@@ -155,18 +154,19 @@ def test_made_policy_key_fits_the_order(wrong: MadePolicyKey) -> None:
         check_order(order, wrong)
 
 
-@pytest.mark.parametrize("change", [{"policy_id": "q"}, {"commitment": bytes(32)}, {"wrapped": b"short"}, None])
-def test_made_container_key_fits(change: dict[str, Any] | None) -> None:
-    """What is to be stored of a made key has to be of that key, container and policy."""
-    ref, key = ContainerRef("acme", "box", 1), SecretKey.generate()
-    fine = WrappedContainerKey(ref, "p", 1, key.commitment(), bytes(93))
-    wrong = None if change is None else replace(fine, **change)
+@pytest.mark.parametrize("change", [{"policy_id": "q"}, {"commitment": b"short"}, {"wrapped": b"short"}, None])
+def test_made_container_keys_fit(change: dict[str, Any] | None) -> None:
+    """What is to be stored of made keys has to be wrapped keys of those containers, in order, under the policy."""
+    ref = ContainerRef("acme", "box", 1)
+    fine = WrappedContainerKey(ref, "p", 1, bytes(32), bytes(93))
+    other = replace(fine, ref=replace(ref, generation=2))
+    wrong = [] if change is None else [replace(fine, **change)]
 
-    assert fine == check_made(ref, "p", fine, key)
+    check_made([ref, other.ref], "p", [fine, other])
     with pytest.raises(WrongAnswer):
-        check_made(ref, "p", wrong, key)
+        check_made([ref], "p", wrong)
     with pytest.raises(WrongAnswer):
-        check_made(replace(ref, generation=2), "p", fine, key)
+        check_made([ref, other.ref], "p", [other, fine])
 
 
 async def test_rewrapped_keys_fit(custody: "Custody", afar: "Afar") -> None:

@@ -45,7 +45,7 @@ async def _assign(afar: "Afar", ref: ContainerRef, job: JobRef, target: str = "q
 
 async def _move(afar: "Afar", ref: ContainerRef, request: RequestRef, policy: str = "p") -> None:
     new = replace(ref, generation=2)
-    await afar.caller(REENCRYPTOR).make_container_key(new, policy, afar.working("move", request))
+    await afar.caller(REENCRYPTOR).make_container_keys([new], policy, afar.working("move", request))
 
 
 async def _refused(afar: "Afar", kind: str = "rpc-refused") -> list[str]:
@@ -215,7 +215,7 @@ async def test_law_10_nobody_asked(afar: "Afar", ref: ContainerRef) -> None:
     for work in (RequestRef("urn:test:publisher", "never"), job, None):
         asker = Asker(afar.working("move", None).initiator, Cause("test"), 60.0, work)
         with pytest.raises(NotPermitted):
-            await afar.caller(REENCRYPTOR).make_container_key(replace(ref, generation=2), "p", asker)
+            await afar.caller(REENCRYPTOR).make_container_keys([replace(ref, generation=2)], "p", asker)
 
 
 async def test_law_10_policy_of_the_request(custody: "Custody", afar: "Afar") -> None:
@@ -272,7 +272,7 @@ async def test_law_10_operator_rewraps_nothing(afar: "Afar", ref: ContainerRef) 
         await custodian.rewrap_containers([ref], "q", afar.working("assign", None))
     for wrong in (replace(ref, generation=2), ContainerRef("acme", "fresh", 1)):
         with pytest.raises(NotPermitted, match="begins under the service policy"):
-            await custodian.make_container_key(wrong, "p", afar.working("add-mailbox", None))
+            await custodian.make_container_keys([wrong], "p", afar.working("add-mailbox", None))
 
 
 async def test_refusals_are_not_waited_for(afar: "Afar", ref: ContainerRef) -> None:

@@ -46,7 +46,7 @@ def _forged(request: bytes, key: SigningKey, secret: SecretKey | None = None) ->
     """Answer a request as somebody would who can read it and holds a key of his own."""
     asked = Request.model_validate_json(Frame.parse(request, len(request)).content)
     assert isinstance(asked.operation, OpenContainerKey)
-    body = KeyOpened(ref=asked.operation.ref, keep_seconds=60.0, by_availability_key=False, stored=None)
+    body = KeyOpened(ref=asked.operation.ref, keep_seconds=60.0, by_availability_key=False)
     reply = Reply(body=body).model_dump_json().encode()
     return reply_frame(key, request, asked.reply_key, reply, secret or SecretKey.generate())
 
@@ -238,7 +238,7 @@ async def test_law_9_answers_something_else(afar: "Afar", ref: ContainerRef) -> 
 
     def _about_another(request: bytes, _reply: bytes | None) -> list[bytes]:
         asked = Request.model_validate_json(Frame.parse(request, len(request)).content)
-        body = Reply(body=KeyOpened(ref=other, keep_seconds=1.0, by_availability_key=False, stored=None))
+        body = Reply(body=KeyOpened(ref=other, keep_seconds=1.0, by_availability_key=False))
         return [reply_frame(afar.key, request, asked.reply_key, body.model_dump_json().encode(), secret)]
 
     afar.wire.deliver = _about_another
