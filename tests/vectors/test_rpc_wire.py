@@ -28,7 +28,7 @@ HOST = Ed25519PrivateKey.from_private_bytes(bytes(range(32, 64)))
 KEY = bytes(range(64, 96))
 ANSWER = (
     b'{"body":{"answer":"container-key","ref":{"tenant_id":"t","container_id":"c","generation":3},'
-    b'"keep_seconds":60.0,"by_availability_key":false,"stored":null}}'
+    b'"keep_seconds":60.0,"by_availability_key":false}}'
 )
 ASKED = {
     "caller": "mailbox_reencryptor",
@@ -119,7 +119,7 @@ def test_reply_by_hand() -> None:
         (len(ANSWER) + 1).to_bytes(4, "big") + ANSWER,
         b"\xff\xff\xff\xff" + ANSWER,
         b"\0\0\0\x02{}",
-        len(ANSWER).to_bytes(4, "big") + ANSWER.replace(b'"stored"', b'"stoned"'),
+        len(ANSWER).to_bytes(4, "big") + ANSWER.replace(b'"keep_seconds"', b'"kept_seconds"'),
     ],
 )
 def test_malformed_replies(plain: bytes) -> None:

@@ -1,5 +1,6 @@
 """Read and lock a container's row: the one lock under which its content and its key generations change (law 3)."""
 
+from collections.abc import Collection
 from dataclasses import dataclass
 from typing import Any
 
@@ -99,12 +100,31 @@ async def lock(unit: Unit, container_id: str) -> Container | None:
     return await _load(unit, _base().where(containers.c.id == container_id).with_for_update(of=containers))
 
 
+async def load_all(reader: Reader, ids: Collection[str]) -> list[Container]:
+    """Return those of the containers that are still there, by id."""
+    return await _load_all(reader, _base().where(containers.c.id.in_(ids)).order_by(containers.c.id))
+
+
+async def lock_all(unit: Unit, ids: Collection[str]) -> dict[str, Container]:
+    """Lock those of the containers that are still there, and return them by their ids.
+
+    In one order for all: two batches with the same containers would otherwise wait for each other.
+    """
+    query = _base().where(containers.c.id.in_(ids)).order_by(containers.c.id)
+    return {found.id: found for found in await _load_all(unit, query.with_for_update(of=containers))}
+
+
 async def lock_as_read(unit: Unit, seen: Container) -> Container:
     """Lock a container that still has the generations and policy that `seen` had, or raise `StaleRead`."""
     locked = await lock(unit, seen.id)
-    if locked is None or locked.live != seen.live or locked.version != seen.version:
+    if locked is None or not is_as_read(locked, seen):
         raise StaleRead
     return locked
+
+
+def is_as_read(locked: Container, seen: Container) -> bool:
+    """Tell whether a container still has the generations and policy that `seen` had."""
+    return (locked.live, locked.version) == (seen.live, seen.version)
 
 
 async def page(reader: Reader, tenant_id: str, workload: Workload, after: str, size: int) -> list[Container]:
@@ -128,6 +148,13 @@ async def page_of_sites(
     if geo is not None:
         query = query.where(containers.c.geo == geo)
     return await _load_all(reader, query.order_by(containers.c.name).limit(size))
+
+
+async def page_of_geo(reader: Reader, tenant_id: str, geo: str, after: str, size: int) -> list[Container]:
+    """Return up to `size` sites of a tenant's geo, behind the id `after`."""
+    row = containers.c
+    query = _base().where(row.tenant_id == tenant_id, row.geo == geo, row.id > after).order_by(row.id).limit(size)
+    return await _load_all(reader, query)
 
 
 def _base() -> Select[*tuple[Any, ...]]:

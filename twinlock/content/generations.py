@@ -1,30 +1,29 @@
 """Change under which key a container's content lies: a new generation, a rewrap of the old ones, their destruction."""
 
 from collections.abc import Sequence
+from dataclasses import dataclass
+from typing import Any
 
-from sqlalchemy import delete, exists, insert, select, update
+from sqlalchemy import Column, ColumnElement, Exists, Table, bindparam, delete, exists, insert, or_, select, update
 
-from twinlock.content.containers import Container
+from twinlock.content.containers import Container, is_as_read, lock_all
 from twinlock.custody.port import WrappedContainerKey
 from twinlock.store.tables.content import container_keys, containers, files, items
 from twinlock.store.unit import StaleRead, Unit
 
 
+@dataclass(frozen=True, slots=True)
+class Switch:
+    """Hold what puts a container, as it was read, under a new key: that key, and all of its older ones rewrapped."""
+
+    seen: Container
+    newest: WrappedContainerKey
+    rewrapped: tuple[WrappedContainerKey, ...]
+
+
 async def add_generation(unit: Unit, stored: WrappedContainerKey) -> None:
     """Store a new key generation of a container that the unit has locked, or has just made."""
-    await unit.execute(
-        insert(container_keys).values(
-            container_id=stored.ref.container_id,
-            generation=stored.ref.generation,
-            policy_id=stored.policy_id,
-            policy_key_generation=stored.policy_key_generation,
-            wrapped=stored.wrapped,
-            commitment=stored.commitment,
-            item_count=0,
-            encrypted_count=0,
-            created_at=unit.clock.now(),
-        )
-    )
+    await unit.execute(insert(container_keys).values(_new_row(unit, stored)))
 
 
 async def switch(
@@ -37,20 +36,36 @@ async def switch(
     """
     if {key.ref.generation for key in rewrapped} != set(locked.live if _leaves(locked, newest) else ()):
         raise StaleRead
-    for key in rewrapped:
-        await _store_rewrapped(unit, key)
-    await add_generation(unit, newest)
-    await unit.execute(
-        update(containers)
-        .where(containers.c.id == locked.id)
-        .values(
-            policy_id=newest.policy_id,
-            newest_generation=newest.ref.generation,
-            version=containers.c.version + 1,
-        )
-    )
-    await destroy_empty(unit, locked, sorted(locked.live))
+    await _switch(unit, [newest], rewrapped)
     return locked.items
+
+
+async def switch_all(unit: Unit, switches: Sequence[Switch]) -> list[Container]:
+    """Lock containers and switch those that still are as they were read; return these, as they were before.
+
+    The others are for another batch: one that changed must not hold up the rest.
+    """
+    locked = await lock_all(unit, [switch.seen.id for switch in switches])
+    fresh = [each for each in switches if each.seen.id in locked and is_as_read(locked[each.seen.id], each.seen)]
+    rewrapped = [key for each in fresh for key in each.rewrapped]
+    if fresh:
+        await _switch(unit, [each.newest for each in fresh], rewrapped)
+    return [locked[each.seen.id] for each in fresh]
+
+
+async def _switch(unit: Unit, newest: Sequence[WrappedContainerKey], rewrapped: Sequence[WrappedContainerKey]) -> None:
+    if rewrapped:
+        await unit.execute(_REWRAP, [_rewrapped_row(key) for key in rewrapped])
+    await unit.execute(insert(container_keys), [_new_row(unit, key) for key in newest])
+    await unit.execute(_POINT, [_pointing_row(key) for key in newest])
+    await _destroy_replaced(unit, [key.ref.container_id for key in newest])
+
+
+async def _destroy_replaced(unit: Unit, ids: Sequence[str]) -> None:
+    """Destroy the generations of switched containers that nothing is left under; their versions have moved already."""
+    key = container_keys.c
+    newest = select(containers.c.newest_generation).where(containers.c.id == key.container_id).scalar_subquery()
+    await unit.execute(delete(container_keys).where(key.container_id.in_(ids), key.generation < newest, ~_used()))
 
 
 def _leaves(locked: Container, newest: WrappedContainerKey) -> bool:
@@ -59,29 +74,16 @@ def _leaves(locked: Container, newest: WrappedContainerKey) -> bool:
     return any((key.policy_id, key.policy_key_generation) != target for key in locked.generations)
 
 
-async def _store_rewrapped(unit: Unit, key: WrappedContainerKey) -> None:
-    row = container_keys.c
-    await unit.execute(
-        update(container_keys)
-        .where(row.container_id == key.ref.container_id, row.generation == key.ref.generation)
-        .values(policy_id=key.policy_id, policy_key_generation=key.policy_key_generation, wrapped=key.wrapped)
-    )
-
-
 async def destroy_empty(unit: Unit, locked: Container, candidates: Sequence[int]) -> bool:
     """Destroy those generations of a locked container that a recount finds empty; the database refuses any other.
 
     The container's version moves, so that whoever read the old generations starts over.
     """
     row = container_keys.c
-    content = files if locked.geo is not None else items
-    if content is files:
+    if locked.geo is not None:
         await _lift_folders(unit, locked)
-    left = exists(
-        select(content.c.id).where(content.c.container_id == row.container_id, content.c.generation == row.generation)
-    )
     gone = await unit.execute(
-        delete(container_keys).where(row.container_id == locked.id, row.generation.in_(candidates), ~left)
+        delete(container_keys).where(row.container_id == locked.id, row.generation.in_(candidates), ~_used())
     )
     if gone.rowcount:
         await unit.execute(
@@ -99,3 +101,69 @@ async def _lift_folders(unit: Unit, locked: Container) -> None:
         .where(row.container_id == locked.id, row.generation != newest, row.object_name.is_(None))
         .values(generation=newest)
     )
+
+
+def _used() -> ColumnElement[bool]:
+    """Say that something lies under a generation: an item, or a file."""
+    key = container_keys.c
+    return or_(*(_has(table, key.container_id, key.generation) for table in (items, files)))
+
+
+def _has(table: Table, container_id: Column[str], generation: Column[int]) -> Exists:
+    return exists(select(table.c.id).where(table.c.container_id == container_id, table.c.generation == generation))
+
+
+# Written by name: executemany with changing keys has to be told apart from the columns it sets.
+_REWRAP = (
+    update(container_keys)
+    .where(
+        container_keys.c.container_id == bindparam("at_container"),
+        container_keys.c.generation == bindparam("at_generation"),
+    )
+    .values(
+        policy_id=bindparam("to_policy"),
+        policy_key_generation=bindparam("to_key_generation"),
+        wrapped=bindparam("to_wrapped"),
+    )
+)
+_POINT = (
+    update(containers)
+    .where(containers.c.id == bindparam("at_container"))
+    .values(
+        policy_id=bindparam("to_policy"),
+        newest_generation=bindparam("to_generation"),
+        version=containers.c.version + 1,
+    )
+)
+
+
+def _rewrapped_row(key: WrappedContainerKey) -> dict[str, Any]:
+    return {
+        "at_container": key.ref.container_id,
+        "at_generation": key.ref.generation,
+        "to_policy": key.policy_id,
+        "to_key_generation": key.policy_key_generation,
+        "to_wrapped": key.wrapped,
+    }
+
+
+def _pointing_row(key: WrappedContainerKey) -> dict[str, Any]:
+    return {
+        "at_container": key.ref.container_id,
+        "to_policy": key.policy_id,
+        "to_generation": key.ref.generation,
+    }
+
+
+def _new_row(unit: Unit, key: WrappedContainerKey) -> dict[str, Any]:
+    return {
+        "container_id": key.ref.container_id,
+        "generation": key.ref.generation,
+        "policy_id": key.policy_id,
+        "policy_key_generation": key.policy_key_generation,
+        "wrapped": key.wrapped,
+        "commitment": key.commitment,
+        "item_count": 0,
+        "encrypted_count": 0,
+        "created_at": unit.clock.now(),
+    }

@@ -1,4 +1,4 @@
-"""Mailboxes that a roll of the policy key has still to bring along."""
+"""Containers that a roll of the policy key has still to bring along."""
 
 from sqlalchemy import select
 
@@ -23,5 +23,4 @@ async def left_behind(reader: Reader, policy: Policy, after: str, most: int) -> 
         .order_by(key.container_id)
         .limit(most)
     )
-    found = [await containers.load(reader, row.container_id) for row in ids]
-    return [container for container in found if container is not None]
+    return await containers.load_all(reader, [row.container_id for row in ids])
