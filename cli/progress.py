@@ -19,12 +19,14 @@ from rich.progress import (
 )
 from rich.progress import Task as ProgressTask
 from rich.text import Text
-from sqlalchemy import func, select
+from sqlalchemy import func, or_, select
 
+from schemas.names import SITE_REENCRYPTOR
 from twinlock.store.tables.work import jobs
 from twinlock.store.unit import Reader
 
 _QUARTERS = 4
+_WIDTH = 20
 
 
 class Shows(StrEnum):
@@ -84,7 +86,7 @@ def _shown(*columns: ProgressColumn) -> Progress:
 
 
 class _Items:
-    """Count how many items of a correlation's jobs are re-encrypted."""
+    """Count how many items of a correlation's jobs are re-encrypted, or how many sites of its geos are rewrapped."""
 
     def __init__(self) -> None:
         self._most = 0
@@ -99,7 +101,8 @@ class _Items:
         """Count what is left; the most that ever was left is the whole."""
         left = await reader.scalar(
             select(func.sum(jobs.c.total - jobs.c.done)).where(
-                jobs.c.correlation == correlation, jobs.c.container_id.is_not(None)
+                jobs.c.correlation == correlation,
+                or_(jobs.c.container_id.is_not(None), jobs.c.worker == SITE_REENCRYPTOR),
             )
         )
         self._left = int(left or 0)
@@ -187,3 +190,9 @@ def items_bar(title: str, shows: Shows) -> Watch:
 def bytes_bar(title: str, total: int | None, shows: Shows) -> BytesBar | NoBytes:
     """Return a bar of bytes on a terminal, and nothing elsewhere."""
     return BytesBar(title, total) if shows and sys.stderr.isatty() else NoBytes()
+
+
+def bar(percent: float, drawn: bool) -> str:
+    """Return how much is done as it stands in a table: on a terminal with a bar."""
+    full = int(percent / 100 * _WIDTH)
+    return f"{'━' * full}{'╌' * (_WIDTH - full)} {percent:g}%" if drawn else f"{percent:g}%"

@@ -17,6 +17,7 @@ from schemas.identifiers import (
     PolicyName,
     RequestOutcome,
     Severity,
+    SiteName,
     Slot,
     SlotLabels,
     TenantName,
@@ -225,6 +226,93 @@ class ReencryptionCompleted(Event):
     def subject(self) -> str:
         """Name the mailbox."""
         return self.mailbox
+
+
+class RolloutWoken(Event):
+    """Wake the site re-encryptor: some geo or site is due. Which one, its step finds out."""
+
+    type: ClassVar[str] = "twinlock.rollout.woken.v1"
+
+    slot: Count
+
+    @property
+    def subject(self) -> str:
+        """Name the worker."""
+        return "site_reencryptor"
+
+
+class GeoProgressed(Event):
+    """Tell how many sites of a geo are under its newest TIK; at most once a second or a percent.
+
+    A roll of the provider's own policy has no geo: its sites are everywhere.
+    """
+
+    type: ClassVar[str] = "twinlock.geo.progressed.v1"
+
+    tenant: TenantName
+    geo: Geo | None = None
+    policy: Identifier
+    generation: Version
+    sites: Count
+    sites_done: Count
+
+    @property
+    def subject(self) -> str:
+        """Name the policy."""
+        return self.policy
+
+
+class GeoCompleted(Event):
+    """Tell that every site of a geo is under its newest TIK, or was rejected; the lists are rows."""
+
+    type: ClassVar[str] = "twinlock.geo.completed.v1"
+
+    tenant: TenantName
+    geo: Geo | None = None
+    policy: Identifier
+    generation: Version
+    sites: Count
+    rejected: Count
+
+    @property
+    def subject(self) -> str:
+        """Name the policy."""
+        return self.policy
+
+
+class SiteProgressed(Event):
+    """Tell how far the re-encryption of a site is; at most once a second or a percent."""
+
+    type: ClassVar[str] = "twinlock.site.progressed.v1"
+
+    site: SiteName
+    tenant: TenantName
+    policy: Identifier
+    generation: Version
+    files: Count
+    files_encrypted: Count
+
+    @property
+    def subject(self) -> str:
+        """Name the site with its tenant."""
+        return f"{self.tenant}/{self.site}"
+
+
+class SiteReencrypted(Event):
+    """Tell that every blob of a site is under its newest key, and that the older keys are destroyed."""
+
+    type: ClassVar[str] = "twinlock.site.reencrypted.v1"
+
+    site: SiteName
+    tenant: TenantName
+    policy: Identifier
+    generation: Version
+    files: Count
+
+    @property
+    def subject(self) -> str:
+        """Name the site with its tenant."""
+        return f"{self.tenant}/{self.site}"
 
 
 class DeliveryDeadLettered(Event):

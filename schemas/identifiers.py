@@ -31,7 +31,9 @@ MailboxAddress = Annotated[
 Geo = Annotated[str, StringConstraints(pattern=r"^[A-Za-z0-9][A-Za-z0-9_-]{0,31}$")]
 SiteName = Annotated[
     str,
-    StringConstraints(pattern=r"^[^\s/\x00-\x1f\x7f-\x9f]([^/\x00-\x1f\x7f-\x9f]{0,198}[^\s/\x00-\x1f\x7f-\x9f])?$"),
+    StringConstraints(
+        pattern=r"^[^\s/\x00-\x1f\x7f-\x9f]([^/\x00-\x1f\x7f-\x9f]{0,198}[^\s/\x00-\x1f\x7f-\x9f])?$", max_length=200
+    ),
 ]
 KeyUri = Annotated[str, StringConstraints(pattern=r"^[a-z][a-z0-9+.-]*:[^\s\x00-\x1f\x7f-\x9f]+$", max_length=500)]
 Identifier = Annotated[str, StringConstraints(pattern=r"^[A-Za-z0-9._:-]{1,100}$")]
@@ -84,6 +86,16 @@ class PolicyHealth(StrEnum):
     HEALTHY = "healthy"
     DEGRADED = "degraded"
     UNHEALTHY = "unhealthy"
+
+
+class GeoState(StrEnum):
+    """How far a tenant's sites of a geo are with their policy."""
+
+    UNREGISTERED = "unregistered"
+    REGISTERING = "registering"
+    REGISTERED = "registered"
+    ROLLING = "rolling"  # from one TIK to another
+    RECOVERING = "recovering"
 
 
 class Slot(StrEnum):

@@ -7,13 +7,20 @@ from collections.abc import Mapping
 from types import MappingProxyType
 
 from schemas import facts
-from schemas.names import DEP_ASSIGNER, MAILBOX_REENCRYPTOR, RECOVERY_HANDLER, TIK_CACHE_REFRESHER, WORKERS
+from schemas.names import (
+    DEP_ASSIGNER,
+    MAILBOX_REENCRYPTOR,
+    RECOVERY_HANDLER,
+    SITE_REENCRYPTOR,
+    TIK_CACHE_REFRESHER,
+    WORKERS,
+)
 
 _CUSTODIANS = frozenset({TIK_CACHE_REFRESHER, RECOVERY_HANDLER})
 
 PRODUCERS: Mapping[str, frozenset[str]] = MappingProxyType(
     {
-        facts.RequestAnswered.type: frozenset({DEP_ASSIGNER, MAILBOX_REENCRYPTOR}),
+        facts.RequestAnswered.type: frozenset({DEP_ASSIGNER, MAILBOX_REENCRYPTOR, SITE_REENCRYPTOR}),
         facts.PolicyCreated.type: frozenset({DEP_ASSIGNER}),
         facts.PolicyRefreshed.type: frozenset({DEP_ASSIGNER}),
         facts.PolicyRevoked.type: _CUSTODIANS,
@@ -25,6 +32,11 @@ PRODUCERS: Mapping[str, frozenset[str]] = MappingProxyType(
         facts.ReencryptionWoken.type: frozenset({DEP_ASSIGNER, MAILBOX_REENCRYPTOR}),
         facts.ReencryptionProgressed.type: frozenset({MAILBOX_REENCRYPTOR}),
         facts.ReencryptionCompleted.type: frozenset({MAILBOX_REENCRYPTOR}),
+        facts.RolloutWoken.type: frozenset({DEP_ASSIGNER, SITE_REENCRYPTOR}),
+        facts.GeoProgressed.type: frozenset({SITE_REENCRYPTOR}),
+        facts.GeoCompleted.type: frozenset({SITE_REENCRYPTOR}),
+        facts.SiteProgressed.type: frozenset({SITE_REENCRYPTOR}),
+        facts.SiteReencrypted.type: frozenset({SITE_REENCRYPTOR}),
         facts.DeliveryDeadLettered.type: WORKERS,
     }
 )

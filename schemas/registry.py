@@ -11,6 +11,7 @@ REQUESTS: tuple[type[Event], ...] = (
     requests.AssignmentRequested,
     requests.RefreshRequested,
     requests.MoveRequested,
+    requests.SiteMoveRequested,
 )
 
 FACTS: tuple[type[Event], ...] = (
@@ -26,6 +27,11 @@ FACTS: tuple[type[Event], ...] = (
     facts.ReencryptionWoken,
     facts.ReencryptionProgressed,
     facts.ReencryptionCompleted,
+    facts.RolloutWoken,
+    facts.GeoProgressed,
+    facts.GeoCompleted,
+    facts.SiteProgressed,
+    facts.SiteReencrypted,
     facts.DeliveryDeadLettered,
 )
 

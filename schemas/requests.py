@@ -2,7 +2,7 @@
 
 from typing import Annotated, ClassVar, Self
 
-from pydantic import ConfigDict, Field, model_validator
+from pydantic import ConfigDict, Field, JsonValue, model_validator
 
 from schemas.event import Event
 from schemas.identifiers import (
@@ -13,9 +13,18 @@ from schemas.identifiers import (
     MailboxAddress,
     PolicyName,
     PolicyReference,
+    SiteName,
     TenantName,
     Workload,
 )
+
+
+def _one_of(*ways: str) -> list[JsonValue]:
+    """Return one schema for each way in which something is named; the others are empty or false then."""
+    named: dict[str, JsonValue] = {way: {"minItems": 1} for way in ways if not way.startswith("all_")}
+    given: dict[str, JsonValue] = {way: named.get(way, {"const": True}) for way in ways}
+    empty: dict[str, JsonValue] = {way: {"maxItems": 0} if way in named else {"const": False} for way in ways}
+    return [{"required": [way], "properties": {**empty, way: given[way]}} for way in ways]
 
 
 class PolicyRequested(Event):
@@ -45,22 +54,9 @@ class PolicyRequested(Event):
 
 
 class AssignmentRequested(Event):
-    """Ask to put mailboxes under a policy; `service` as the policy reverts them to the provider's keys."""
+    """Ask to put mailboxes, or the sites of geos, under a policy; `service` reverts them to the provider's keys."""
 
-    model_config = ConfigDict(
-        json_schema_extra={
-            "oneOf": [
-                {
-                    "required": ["mailboxes"],
-                    "properties": {"mailboxes": {"minItems": 1}, "all_mailboxes": {"const": False}},
-                },
-                {
-                    "required": ["all_mailboxes"],
-                    "properties": {"mailboxes": {"maxItems": 0}, "all_mailboxes": {"const": True}},
-                },
-            ]
-        }
-    )
+    model_config = ConfigDict(json_schema_extra={"oneOf": _one_of("mailboxes", "geos", "all_mailboxes", "all_geos")})
 
     type: ClassVar[str] = "twinlock.assignment.requested.v1"
 
@@ -68,12 +64,19 @@ class AssignmentRequested(Event):
     tenant: TenantName | None = None
     mailboxes: Annotated[tuple[MailboxAddress, ...], Field(max_length=500)] = ()
     all_mailboxes: bool = False
+    geos: Annotated[tuple[Geo, ...], Field(max_length=100)] = ()
+    all_geos: bool = False
 
     @model_validator(mode="after")
     def _names_something(self) -> Self:
-        if bool(self.mailboxes) == self.all_mailboxes:
-            raise ValueError("name mailboxes, or ask for all of them, but not both")
+        if [bool(self.mailboxes), self.all_mailboxes, bool(self.geos), self.all_geos].count(True) != 1:
+            raise ValueError("name mailboxes or geos, or ask for all mailboxes or all geos: one of the four")
         return self
+
+    @property
+    def workload(self) -> Workload:
+        """Return what it is about."""
+        return Workload.SITE if self.geos or self.all_geos else Workload.MAILBOX
 
     @property
     def subject(self) -> str:
@@ -106,3 +109,17 @@ class MoveRequested(Event):
     def subject(self) -> str:
         """Name the mailbox."""
         return self.mailbox
+
+
+class SiteMoveRequested(Event):
+    """Ask to re-encrypt every blob of a site under a new site key, now."""
+
+    type: ClassVar[str] = "twinlock.site-move.requested.v1"
+
+    tenant: TenantName
+    site: SiteName
+
+    @property
+    def subject(self) -> str:
+        """Name the site with its tenant."""
+        return f"{self.tenant}/{self.site}"

@@ -8,7 +8,7 @@ from typing import Any
 from events.handler import Handler
 from events.inbox import forget
 from schemas.event import Event
-from schemas.names import DEP_ASSIGNER, MAILBOX_REENCRYPTOR, TIK_CACHE_REFRESHER
+from schemas.names import DEP_ASSIGNER, MAILBOX_REENCRYPTOR, SITE_REENCRYPTOR, TIK_CACHE_REFRESHER
 from twinlock.content.reencrypt import Reencrypter
 from twinlock.content.sweeper import Sweeper
 from twinlock.custody import register, replays
@@ -23,6 +23,7 @@ from workers.dep_assigner.refresh import Refresh
 from workers.mailbox_reencryptor.move import Move
 from workers.mailbox_reencryptor.step import ReencryptStep
 from workers.settings import WorkerSettings
+from workers.site_reencryptor.rollout import RolloutStep
 
 Handlers = Sequence[Handler[Any, Any]]
 
@@ -80,6 +81,14 @@ def _reencryptor_upkeep(place: Workplace) -> Sequence[Periodic]:
     return (_reconciler(place, MAILBOX_REENCRYPTOR), sweeping)
 
 
+def _rolls_out(place: Workplace) -> Handlers:
+    return (RolloutStep(place.store, place.custodian, place.settings),)
+
+
+def _rollout_upkeep(place: Workplace) -> Sequence[Periodic]:
+    return (_reconciler(place, SITE_REENCRYPTOR),)
+
+
 def _reconciler(place: Workplace, worker: str) -> Periodic:
     settings = place.settings
     return Periodic(
@@ -111,6 +120,7 @@ ROSTER: Mapping[str, Duties] = {
         _assigns, _assigner_upkeep, (CreatePolicy.handles, Assign.handles, Refresh.handles, ExpandStep.handles)
     ),
     MAILBOX_REENCRYPTOR: Duties(_reencrypts, _reencryptor_upkeep, (Move.handles, ReencryptStep.handles)),
+    SITE_REENCRYPTOR: Duties(_rolls_out, _rollout_upkeep, (RolloutStep.handles,)),
     TIK_CACHE_REFRESHER: Duties(_serves, _refresher_upkeep, (), has_jobs=False),
 }
 

@@ -10,6 +10,7 @@ class WorkerSettings:
     concurrency: int = 2
     lease_seconds: float = 900.0  # longer than a handler may take: a step that is under way is nobody else's
     assign_batch: int = 20
+    rollout_batch: int = 500  # sites of a step: what the custodian takes in one request, where each has one key
     policies_per_tenant: int = 50  # for mailboxes
     policies_per_geo: int = 1  # for a tenant's sites
     trouble_first: float = 2.0

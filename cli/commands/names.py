@@ -1,7 +1,6 @@
 """Check names as they are typed, before anything is opened; what is wrong is exit code 2."""
 
 from datetime import UTC, date, datetime, time
-from typing import Any
 
 from pydantic import TypeAdapter, ValidationError
 
@@ -87,12 +86,6 @@ def geo_of(workload: Workload, given: str | None) -> None:
         raise UsageFault("a policy for sites is for those of one geo", hint="name it: --geo GEO")
     if workload is Workload.MAILBOX and given is not None:
         raise UsageFault("mailboxes have no geo", hint="leave out --geo, or say --workload site")
-
-
-def no_sites(given: Any) -> None:
-    """Refuse everything about sites."""
-    if given:
-        raise UsageFault("sites come in a later version", hint="this version protects mailboxes: leave out the option")
 
 
 def _checked(adapter: TypeAdapter[str], text: str, what: str, hint: str) -> str:

@@ -14,7 +14,7 @@ from cli.output import Failure, Result, Table, listing
 from cli.progress import items_bar
 from cli.session import Asked, Session
 from events.answers import Answer
-from schemas.identifiers import PROVIDER, SERVICE_POLICY, AvailabilityMode, RequestOutcome, Workload
+from schemas.identifiers import PROVIDER, SERVICE_POLICIES, SERVICE_POLICY, AvailabilityMode, RequestOutcome, Workload
 from schemas.requests import AssignmentRequested, PolicyRequested, RefreshRequested
 from twinlock.custody.policies import find_policy, list_policies
 from twinlock.errors import NotFound
@@ -26,6 +26,8 @@ noun = typer.Typer(help="Data encryption policies.")
 DEFAULT_MODES = {Workload.MAILBOX: AvailabilityMode.STANDARD, Workload.SITE: AvailabilityMode.RECOVERY_ONLY}
 MOST_MAILBOXES = 500
 SHOWN = 5
+_NAMES = {Workload.MAILBOX: ("mailbox", "mailboxes"), Workload.SITE: ("site", "sites")}
+_DOES = {Workload.MAILBOX: "re-encrypting", Workload.SITE: "rewrapping"}
 
 
 def register(app: typer.Typer) -> None:
@@ -119,20 +121,35 @@ async def assign(
     mailbox: Annotated[list[str] | None, typer.Option("--mailbox", metavar="ADDRESS", help="A mailbox.")] = None,
     all_mailboxes: Annotated[bool, typer.Option("--all-mailboxes", help="All mailboxes of the tenant.")] = False,
     tenant: OptionalTenant = None,
-    geo: Geo = None,
-    all_geos: Annotated[bool, typer.Option("--all-geos", help="For sites, which come in a later version.")] = False,
+    geo: Annotated[list[str] | None, typer.Option("--geo", metavar="G", help="All sites of a geo.")] = None,
+    all_geos: Annotated[bool, typer.Option("--all-geos", help="All sites of the tenant, in every geo.")] = False,
 ) -> Result:
-    """Put mailboxes under a policy and re-encrypt them; `service` reverts them to the provider's keys."""
-    names.no_sites(geo is not None or all_geos)
-    wanted = _assignment(policy, mailbox or [], all_mailboxes, tenant)
-    if tenant is not None and policy != SERVICE_POLICY:
+    """Put mailboxes or sites under a policy and change their keys; `service` reverts them to the provider's keys."""
+    if geo or all_geos:
+        wanted = _assignment_of_sites(policy, geo or [], all_geos, tenant, bool(mailbox) or all_mailboxes)
+    else:
+        wanted = _assignment(policy, mailbox or [], all_mailboxes, tenant)
+    if tenant is not None and policy not in SERVICE_POLICIES.values():
         await _check_owner(session, policy, tenant)
-    asked = await session.ask(wanted, items_bar("re-encrypting", session.shows))
+    asked = await session.ask(wanted, items_bar(_DOES[wanted.workload], session.shows))
     if asked.answer is None:
         return _unwaited(asked)
     if "job" not in asked.answer.answer:
         raise _declined(asked.answer)
-    return await _assigned(session, policy, asked.answer)
+    return await _assigned(session, wanted, asked.answer)
+
+
+def _assignment_of_sites(
+    policy: str, geos: list[str], everything: bool, tenant: str | None, mailboxes: bool
+) -> AssignmentRequested:
+    if mailboxes or bool(geos) == everything:
+        raise UsageFault("it is not said which sites", hint="give --geo GEO, or --all-geos, and no mailboxes")
+    if policy in SERVICE_POLICIES.values() and tenant is None:
+        raise UsageFault("it is not said whose sites", hint="name the tenant: --tenant TENANT")
+    if tenant is not None:
+        names.tenant_name(tenant)
+    named = tuple(dict.fromkeys(map(names.geo, geos)))
+    return AssignmentRequested(policy=names.policy_reference(policy), tenant=tenant, geos=named, all_geos=everything)
 
 
 def _assignment(policy: str, mailboxes: list[str], everything: bool, tenant: str | None) -> AssignmentRequested:
@@ -156,7 +173,7 @@ async def _check_owner(session: Session, reference: str, tenant: str) -> None:
         raise UsageFault(f"policy {reference} belongs to tenant {owner}", hint=f"leave out --tenant {tenant}")
 
 
-async def _assigned(session: Session, policy: str, answer: Answer) -> Result:
+async def _assigned(session: Session, wanted: AssignmentRequested, answer: Answer) -> Result:
     outcome = assignment_outcomes.c
     refused = select(outcome.container, outcome.reason).where(
         outcome.job_id == answer.answer["job"], outcome.outcome == "rejected"
@@ -165,16 +182,17 @@ async def _assigned(session: Session, policy: str, answer: Answer) -> Result:
         rows = await reader.rows(refused.order_by(outcome.container))
     assigned = answer.answer["assigned"]
     rejected = [{"container": row.container, "reason": row.reason} for row in rows]
-    shown = [f"{assigned} {'mailbox' if assigned == 1 else 'mailboxes'} assigned to {policy}"]
-    return Result({"assigned": assigned, "rejected": rejected}, shown, _rejection(assigned, rejected))
+    one, many = _NAMES[wanted.workload]
+    shown = [f"{assigned} {one if assigned == 1 else many} assigned to {wanted.policy}"]
+    return Result({"assigned": assigned, "rejected": rejected}, shown, _rejection(assigned, rejected, many))
 
 
-def _rejection(assigned: int, rejected: list[dict[str, str]]) -> Failure | None:
+def _rejection(assigned: int, rejected: list[dict[str, str]], what: str) -> Failure | None:
     if not rejected:
         return None
     named = "; ".join(f"{item['container']}: {item['reason']}" for item in rejected[:SHOWN])
     hint = f"{len(rejected) - SHOWN} more are in the output of --json" if len(rejected) > SHOWN else ""
-    return Failure(f"{len(rejected)} of {assigned + len(rejected)} mailboxes rejected: {named}", hint)
+    return Failure(f"{len(rejected)} of {assigned + len(rejected)} {what} rejected: {named}", hint)
 
 
 @command(noun, "refresh", waits=True)
@@ -182,7 +200,7 @@ async def refresh(
     session: Session,
     policy: PolicyName,
     new_policy_key: Annotated[
-        bool, typer.Option("--new-policy-key", help="Make a new policy key, and re-encrypt under it.")
+        bool, typer.Option("--new-policy-key", help="Make a new policy key, and bring everything under it.")
     ] = False,
 ) -> Result:
     """Bring a policy onto the newest versions of its root keys, after a rotation in their vaults."""

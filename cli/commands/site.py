@@ -5,7 +5,7 @@ from typing import Annotated, Any
 import typer
 
 from cli.command import command
-from cli.commands import names, site_content
+from cli.commands import names, site_content, site_work
 from cli.options import OptionalTenant, Site, Tenant
 from cli.output import Result, fields, listing
 from cli.session import Session
@@ -20,6 +20,7 @@ _COLUMNS = ("site", "geo", "files", "bytes", "files_encrypted", "data_encryption
 def register(app: typer.Typer) -> None:
     """Add the commands to the program."""
     site_content.register(noun)
+    site_work.register(noun)
     app.add_typer(noun, name="site")
 
 

@@ -6,8 +6,8 @@ from typing import Any
 from sqlalchemy import select
 
 from schemas.event import Event
-from schemas.identifiers import SERVICE_POLICY, Workload
-from schemas.requests import AssignmentRequested, MoveRequested, PolicyRequested, RefreshRequested
+from schemas.identifiers import SERVICE_POLICIES, Workload
+from schemas.requests import AssignmentRequested, MoveRequested, PolicyRequested, RefreshRequested, SiteMoveRequested
 from twinlock.custody.policies import find_policy
 from twinlock.errors import NotFound
 from twinlock.store.tables.content import containers
@@ -20,7 +20,7 @@ class NothingThere(Exception):
 
 
 async def concerned(reader: Reader, event: Event) -> frozenset[str]:
-    """Return the ids of every tenant whose policies or mailboxes a request names; raise `NothingThere`."""
+    """Return the ids of every tenant whose policies, mailboxes or sites a request names; raise `NothingThere`."""
     rule = _RULES.get(type(event))
     if rule is None:
         raise NothingThere  # nobody said yet whom such a request concerns: it must not pass for concerning nobody
@@ -35,8 +35,8 @@ async def _of_assignment(reader: Reader, event: AssignmentRequested) -> Collecti
     found = set(await _mailboxes(reader, event.mailboxes))
     if event.tenant is not None:
         found.update(await _named(reader, event.tenant))
-    # A revert takes nothing from the provider: it is about the tenants whose mailboxes go back.
-    if event.policy != SERVICE_POLICY:
+    # A revert takes nothing from the provider: it is about the tenants whose containers go back.
+    if event.policy not in SERVICE_POLICIES.values():
         found.update(await _policy(reader, event.policy))
     return found
 
@@ -49,11 +49,21 @@ async def _of_move(reader: Reader, event: MoveRequested) -> Collection[str]:
     return await _mailboxes(reader, [event.mailbox])
 
 
+async def _of_site_move(reader: Reader, event: SiteMoveRequested) -> Collection[str]:
+    site = containers.c
+    query = select(site.tenant_id).where(site.workload == Workload.SITE, site.name == event.subject)
+    found = await reader.scalar(query)
+    if found is None:
+        raise NothingThere
+    return [found]
+
+
 _RULES: dict[type[Event], Callable[[Reader, Any], Awaitable[Collection[str]]]] = {
     PolicyRequested: _of_creation,
     AssignmentRequested: _of_assignment,
     RefreshRequested: _of_refresh,
     MoveRequested: _of_move,
+    SiteMoveRequested: _of_site_move,
 }
 
 

@@ -18,7 +18,7 @@ from events.transport import Message
 from schemas.envelope import parse, serialise
 from schemas.event import Event
 from schemas.identifiers import MailboxKind, RequestOutcome
-from schemas.names import DEP_ASSIGNER, MAILBOX_REENCRYPTOR
+from schemas.names import DEP_ASSIGNER, MAILBOX_REENCRYPTOR, SITE_REENCRYPTOR
 from twinlock.clock import ManualClock
 from twinlock.content.adding import Adder, Draft
 from twinlock.content.files import Files
@@ -287,7 +287,7 @@ def _message(received: Received) -> Message:
 
 @pytest.fixture
 async def pump(world: World) -> Pump:
-    settings = WorkerSettings(assign_batch=3, policies_per_tenant=3)
-    for worker in (DEP_ASSIGNER, MAILBOX_REENCRYPTOR):
+    settings = WorkerSettings(assign_batch=3, rollout_batch=3, policies_per_tenant=3)
+    for worker in (DEP_ASSIGNER, MAILBOX_REENCRYPTOR, SITE_REENCRYPTOR):
         await prepare_slots(world.store, worker, settings.concurrency)
     return Pump(world, settings)

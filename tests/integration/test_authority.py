@@ -27,12 +27,13 @@ from schemas.facts import RequestAnswered
 from schemas.identifiers import MailboxKind, RequestOutcome
 from schemas.names import DEP_ASSIGNER, MAILBOX_REENCRYPTOR, OPERATOR
 from schemas.registry import REQUESTS
-from schemas.requests import AssignmentRequested, MoveRequested, PolicyRequested, RefreshRequested
+from schemas.requests import AssignmentRequested, MoveRequested, PolicyRequested, RefreshRequested, SiteMoveRequested
 from twinlock.clock import ManualClock
 from twinlock.content.mailboxes import NewMailbox
 from twinlock.custody.port import USER, Asker
 from twinlock.errors import NotFound
 from twinlock.store.tables.bus import dead_letters, deliveries, inbox, outbox
+from twinlock.store.tables.content import containers
 from twinlock.store.tables.custody import policies
 from twinlock.store.tables.publishers import publisher_tenants, publisher_types, publishers
 from twinlock.store.tables.tenants import tenants
@@ -153,6 +154,7 @@ async def new_bus(world: "World", open_store: "OpenStore", clock: ManualClock) -
         await unit.execute(insert(policies).values({**row, "id": THEIRS, "name": THEIRS, "tenant_id": "rival"}))
     await world.mailbox(ANN)
     await world.mailboxes.add(NewMailbox(OTTO, "rival", MailboxKind.USER, True), Asker(USER, CAUSE))
+    await _add_sites(world, "acme", "rival")
 
     async def another() -> Bus:
         store = await open_store()
@@ -269,6 +271,12 @@ FORBIDDEN_TO_ACME: dict[str, tuple[str, dict[str, Any]]] = {
     "the provider's policy": (RefreshRequested.type, {"policy": "service"}),
     "mailbox of another": (MoveRequested.type, {"mailbox": OTTO}),
     "mailbox that is not there": (MoveRequested.type, {"mailbox": "nobody@acme.example"}),
+    "site of another": (SiteMoveRequested.type, {"tenant": "rival", "site": "plans"}),
+    "site that is not there": (SiteMoveRequested.type, {"tenant": "acme", "site": "none"}),
+    "geo under the policy of another": (AssignmentRequested.type, {"policy": THEIRS, "geos": ["eu"]}),
+    "geo of another": (AssignmentRequested.type, {"policy": OURS, "tenant": "rival", "geos": ["eu"]}),
+    "revert of another's geos": (AssignmentRequested.type, {"policy": "service", "tenant": "rival", "all_geos": True}),
+    "revert of nobody's geos": (AssignmentRequested.type, {"policy": "service-site", "all_geos": True}),
     "one mailbox of another": (AssignmentRequested.type, {"policy": OURS, "mailboxes": [ANN, OTTO]}),
     "one mailbox that is not there": (AssignmentRequested.type, {"policy": OURS, "mailboxes": [ANN, "no@body"]}),
     "to the policy of another": (AssignmentRequested.type, {"policy": THEIRS, "mailboxes": [ANN]}),
@@ -294,6 +302,9 @@ GRANTED_TO_ACME: dict[str, tuple[str, dict[str, Any]]] = {
     "refresh": REFRESH,
     "refresh by name": (RefreshRequested.type, {"policy": f"acme/{OURS}"}),
     "move": (MoveRequested.type, {"mailbox": ANN}),
+    "move of a site": (SiteMoveRequested.type, {"tenant": "acme", "site": "plans"}),
+    "assign a geo": (AssignmentRequested.type, {"policy": OURS, "geos": ["eu"]}),
+    "revert all geos": (AssignmentRequested.type, {"policy": "service", "tenant": "acme", "all_geos": True}),
     "assign": (AssignmentRequested.type, {"policy": OURS, "mailboxes": [ANN, ANN]}),
     "assign all": (AssignmentRequested.type, {"policy": OURS, "tenant": "acme", "all_mailboxes": True}),
     "revert": (AssignmentRequested.type, {"policy": "service", "tenant": "acme", "all_mailboxes": True}),
@@ -303,6 +314,14 @@ GRANTED_TO_ACME: dict[str, tuple[str, dict[str, Any]]] = {
         {"tenant": "acme", "name": "n", "workload": "mailbox", "mode": "strict", "keys": KEYS},
     ),
 }
+
+
+async def _add_sites(world: "World", *names: str) -> None:
+    row = {"workload": "site", "kind": "site", "licensed": True, "geo": "eu", "policy_id": OURS}
+    row |= {"newest_generation": 1, "version": 1, "created_at": world.clock.now()}
+    async with world.store.begin(CAUSE) as unit:
+        for name in names:
+            await unit.execute(insert(containers).values(id=name, tenant_id=name, name=f"{name}/plans", **row))
 
 
 def test_every_type_is_here() -> None:
@@ -588,7 +607,7 @@ async def _change(bus: Bus, dice: random.Random, model: Model, user: str) -> Non
         await bus.remove(user)
         return
     names = dice.choice([(), ("acme",), ("rival",), ("acme", "rival")])
-    types = dice.sample(ALL_TYPES, dice.randint(1, 4))
+    types = dice.sample(ALL_TYPES, dice.randint(1, len(ALL_TYPES)))
     model.rights[user] = (set(names) or {"acme", "rival"}, set(types))
     await bus.register(user, *names, may=types)
 
@@ -600,6 +619,8 @@ def _some(dice: random.Random) -> tuple[str, dict[str, Any], set[str]]:
     some: list[tuple[str, dict[str, Any], set[str]]] = [
         (RefreshRequested.type, {"policy": policy[tenant]}, {tenant}),
         (MoveRequested.type, {"mailbox": mailbox[tenant]}, {tenant}),
+        (SiteMoveRequested.type, {"tenant": tenant, "site": "plans"}, {tenant}),
+        (AssignmentRequested.type, {"policy": policy[tenant], "geos": ["eu"]}, {tenant}),
         (AssignmentRequested.type, {"policy": policy[tenant], "mailboxes": [mailbox[other]]}, {tenant, other}),
         (
             AssignmentRequested.type,

@@ -47,7 +47,7 @@ def execute(lines: list[str], log: Path, environment: dict[str, str]) -> tuple[i
 
 def test_by_hand(rabbit: "RabbitNode", vhost: "Vhost", postgres: "Postgres", tmp_path: Path) -> None:
     """Who types the guide from top to bottom has a fleet at work, whose every worker answers."""
-    ports = free_ports(3)
+    ports = free_ports(4)
     lines = commands(
         {
             "--host mq.example:5671 --tls": f"--host 127.0.0.1:{rabbit.port} --vhost {vhost.name}",
@@ -70,5 +70,5 @@ def test_by_hand(rabbit: "RabbitNode", vhost: "Vhost", postgres: "Postgres", tmp
     assert 0 == made[0], made
     assert 0 == code, said
     assert "moved ann@contoso.example" in said
-    assert "dep_assigner: 1, mailbox_reencryptor: 1, tik_cache_refresher: 1" in said
+    assert "dep_assigner: 1, mailbox_reencryptor: 1, site_reencryptor: 1, tik_cache_refresher: 1" in said
     assert "Traceback" not in said

@@ -24,10 +24,12 @@ ASYNCAPI = DOCUMENTS["asyncapi.json"]
 
 # Whoever adds a name here has asked: could a key, a content or a credential ever stand in it?
 REVIEWED_NAMES = {
-    *("all_mailboxes", "assigned", "attempts", "audience", "consumer", "detail", "event", "event_type", "generation"),
+    *("all_geos", "all_mailboxes", "assigned", "attempts", "audience", "consumer", "detail", "event", "event_type"),
+    *("files", "files_encrypted", "generation", "geo", "geos"),
     *("health", "items", "items_encrypted", "job", "key_versions", "keys", "kind", "mailbox", "mailboxes", "mode"),
     *("name", "new_policy_key", "outcome", "policy", "publisher", "reason", "rejected", "request", "request_source"),
-    *("request_type", "revocation", "severity", "slot", "slots", "tenant", "version", "was", "workload"),
+    *("request_type", "revocation", "severity", "site", "sites", "sites_done", "slot", "slots", "tenant", "version"),
+    *("was", "workload"),
 }
 
 

@@ -1,4 +1,6 @@
-"""Which mailboxes a policy may take: one sentence for each that it may not (design section 6)."""
+"""Which mailboxes and geos a policy may take: one sentence for each that it may not (design section 6)."""
+
+from collections.abc import Sequence
 
 from schemas.identifiers import MailboxKind
 from twinlock.content.containers import Container
@@ -24,3 +26,15 @@ def why_not(container: Container | None, policy: Policy, tenant_id: str, trial: 
     if not container.licensed and container.kind is not MailboxKind.SHARED:
         return "it is marked unlicensed; only shared mailboxes need no licence"
     return None
+
+
+def why_not_geos(policy: Policy, geos: Sequence[str], trial: bool) -> str | None:
+    """Return why a site policy can't take the sites of geos, or None where it can."""
+    if not geos:
+        return "there is no site, and no geo is named"
+    if policy.is_service:
+        return None
+    if trial:
+        return f"{policy.tenant} is a trial tenant: it can't have customer policies"
+    others = [geo for geo in geos if geo != policy.geo]
+    return f"policy {policy} is for geo {policy.geo}, not for {', '.join(others)}" if others else None

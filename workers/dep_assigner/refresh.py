@@ -8,7 +8,7 @@ from events.answers import answer
 from events.handler import Received
 from schemas.event import Event
 from schemas.facts import PolicyRefreshed
-from schemas.identifiers import RequestOutcome, Slot
+from schemas.identifiers import RequestOutcome, Slot, Workload
 from schemas.names import DEP_ASSIGNER
 from schemas.requests import RefreshRequested
 from twinlock.custody.errors import KeyRefused
@@ -23,6 +23,7 @@ from workers import jobs, wakeups
 from workers.dep_assigner.expansion import ROLL
 from workers.dep_assigner.policy_keys import replace_copies, store_policy_key
 from workers.jobs import NewJob
+from workers.site_reencryptor.orders import order_roll
 
 PURPOSE = "refresh"
 
@@ -67,7 +68,7 @@ class Refresh:
         return await self._custodian.make_policy_key(order, asker)
 
     async def commit(self, unit: Unit, plan: _Plan) -> None:
-        """Replace the copies, pin the versions, and order the roll of the mailboxes where the policy key is new."""
+        """Replace the copies, pin the versions, and order the roll of its containers where the policy key is new."""
         if plan.policy is None or plan.rewrapped is None:
             refused = plan.refused or TwinlockError("the policy can't be refreshed")
             await answer(unit, plan.received.asked, RequestOutcome.REFUSED, {"hint": refused.hint}, refused.detail)
@@ -82,6 +83,9 @@ class Refresh:
             await answer(unit, plan.received.asked, RequestOutcome.DONE, said, f"policy {plan.policy} is refreshed")
             return
         await store_policy_key(unit, plan.policy.id, plan.policy.newest_generation + 1, plan.rolled)
+        if plan.policy.workload is Workload.SITE:
+            await order_roll(unit, plan.policy, plan.received.asked)
+            return
         await jobs.put(unit, _roll_job(plan.policy, plan.received))
         await wakeups.wake(unit, DEP_ASSIGNER)
 

@@ -6,7 +6,7 @@ from typing import TYPE_CHECKING, Any
 import pytest
 from sqlalchemy import delete, insert, update
 
-from schemas.identifiers import AvailabilityMode
+from schemas.identifiers import AvailabilityMode, Workload
 from schemas.requests import MoveRequested, PolicyRequested, RefreshRequested
 from twinlock.custody.errors import NotPermitted
 from twinlock.custody.naming import made_by
@@ -25,7 +25,7 @@ if TYPE_CHECKING:
     from tests.integration.custody.conftest import Custody
     from tests.integration.custody.rpc.conftest import Afar
 
-ASSIGNER, REENCRYPTOR = "dep_assigner", "mailbox_reencryptor"
+ASSIGNER, REENCRYPTOR, SITES = "dep_assigner", "mailbox_reencryptor", "site_reencryptor"
 
 
 @pytest.fixture
@@ -178,6 +178,52 @@ async def test_law_10_roll(custody: "Custody", afar: "Afar", ref: ContainerRef) 
 
     with pytest.raises(NotPermitted, match="not about container other"):
         await _assign(afar, other, job, "p", "roll")
+
+
+async def _in_geo(custody: "Custody", name: str, geo: str) -> ContainerRef:
+    ref = await custody.container("p", name, Workload.SITE)
+    async with custody.store.begin(Cause("test")) as unit:
+        await unit.execute(update(containers).where(containers.c.id == name).values(geo=geo))
+    return ref
+
+
+async def test_law_10_rollout(custody: "Custody", afar: "Afar", ref: ContainerRef) -> None:
+    """Law 10: a rollout is about the sites of its own geo and tenant, under its policy, and opens no key."""
+    site, elsewhere = await _in_geo(custody, "site", "eu"), await _in_geo(custody, "elsewhere", "us")
+    job = await afar.job("assign", SITES, policy_id="q", payload={"geo": "eu"})
+    custodian, asker = afar.caller(SITES), afar.working("assign", job)
+    await custodian.rewrap_containers([site], "q", asker)
+    await custodian.make_container_keys([replace(site, generation=2)], "q", asker)
+
+    for stranger in (elsewhere, ref, replace(site, tenant_id="rival")):
+        with pytest.raises(NotPermitted, match="not about container"):
+            await custodian.rewrap_containers([site, stranger], "q", asker)
+        with pytest.raises(NotPermitted, match="not about container"):
+            await custodian.make_container_keys([replace(stranger, generation=2)], "q", asker)
+    with pytest.raises(NotPermitted, match="not about policy p"):
+        await custodian.rewrap_containers([site], "p", asker)
+    with pytest.raises(NotPermitted, match="may not ask"):
+        await custodian.open_container_key(site, asker)
+
+
+async def test_law_10_all_mailboxes_are_no_sites(custody: "Custody", afar: "Afar", ref: ContainerRef) -> None:
+    """Law 10: an assignment of all mailboxes of a tenant is not about its sites."""
+    site = await _in_geo(custody, "site", "eu")
+    job = await afar.job("assign", ASSIGNER, policy_id="q")
+
+    with pytest.raises(NotPermitted, match="not about container site"):
+        await _assign(afar, site, job)
+
+
+async def test_law_10_roll_of_sites(custody: "Custody", afar: "Afar", ref: ContainerRef) -> None:
+    """Law 10: a roll of sites is about those under its policy alone."""
+    site, other = await _in_geo(custody, "site", "eu"), await custody.container("q", "other", Workload.SITE)
+    job = await afar.job("roll", SITES, policy_id="p")
+    custodian, asker = afar.caller(SITES), afar.working("roll", job)
+    await custodian.rewrap_containers([site], "p", asker)
+
+    with pytest.raises(NotPermitted, match="not about container other"):
+        await custodian.rewrap_containers([other], "p", asker)
 
 
 async def test_law_10_one_stranger_among_many(custody: "Custody", afar: "Afar", ref: ContainerRef) -> None:

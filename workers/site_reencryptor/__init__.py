@@ -1,0 +1,1 @@
+"""The site re-encryptor: brings the sites of a geo under its new TIK, with every site key rewrapped."""
