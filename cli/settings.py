@@ -151,6 +151,8 @@ def _custody_faults(section: CustodySettings) -> Iterator[str]:
         yield "confirm_interval has to be less than epoch_seconds"
     if section.refresh_jitter >= section.refresh_ahead:
         yield "refresh_jitter has to be less than refresh_ahead"
+    if not 0 <= section.guards.reserve < 1:
+        yield "guards.reserve has to be less than 1"
     if section.hedge.floor > section.hedge.cap:
         yield "hedge.floor has to be hedge.cap or less"
 

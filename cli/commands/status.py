@@ -23,7 +23,7 @@ from twinlock.store.tables.work import jobs
 from twinlock.store.unit import Reader
 
 _POLICIES = ("policy", "state", "health", "mode", "assigned", "objects_by_key_version")
-_CUSTODIANS = ("custodian", "serves", "epoch", "seconds_ago", "keys")
+_CUSTODIANS = ("custodian", "serves", "epoch", "seconds_ago", "keys", "silent_vaults")
 _KEYS = ("custodian", "policy", "generation", "opened_by", "expires")
 _WORK = ("kind", "container", "done", "total", "per_second", "seconds_left", "trouble")
 
@@ -85,6 +85,7 @@ async def _custodians(reader: Reader, now: datetime, settings: CustodySettings) 
             "epoch": each.epoch,
             "seconds_ago": round(age, 1),
             "keys": each.report["keys"],
+            "silent_vaults": each.report["silent"],
         }
         for each, age in zip(found, ages, strict=True)
     ]

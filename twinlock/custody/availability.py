@@ -12,6 +12,7 @@ from twinlock.custody.audit import AuditLog
 from twinlock.custody.decision import Decision
 from twinlock.custody.entries import entry
 from twinlock.custody.errors import KeyRefused
+from twinlock.custody.guards import Guards
 from twinlock.custody.policies import Policy
 from twinlock.custody.port import Asker
 from twinlock.custody.rows import StoredPolicyKey
@@ -23,8 +24,9 @@ from twinlock.keys.secret import SecretKey
 class AvailabilityKeys:
     """Use the availability keys in the provider's own vault, which is also the witness of law 5."""
 
-    def __init__(self, vault: Vault, audit: AuditLog, deadline: float) -> None:
+    def __init__(self, vault: Vault, guards: Guards, audit: AuditLog, deadline: float) -> None:
         self._vault = vault
+        self._guards = guards
         self._audit = audit
         self._deadline = deadline
 
@@ -32,7 +34,8 @@ class AvailabilityKeys:
         """Return the policy key, or how the provider's vault failed; only after `announce`."""
         wrapped = stored.copies[Slot.AVAILABILITY]
         try:
-            return await unwrap_verified(self._vault, wrapped, stored, Slot.AVAILABILITY, self._deadline)
+            with self._guards.around(wrapped.uri, stored.tenant_id):
+                return await unwrap_verified(self._vault, wrapped, stored, Slot.AVAILABILITY, self._deadline)
         except VaultFailure as failure:
             return failure
 
@@ -66,8 +69,9 @@ class AvailabilityKeys:
         if copy is None:
             return False
         try:
-            async with asyncio.timeout(self._deadline):
-                await self._vault.describe(copy.uri)
+            with self._guards.around(copy.uri, stored.tenant_id):
+                async with asyncio.timeout(self._deadline):
+                    await self._vault.describe(copy.uri)
         except Denied:
             return True
         except (VaultFailure, TimeoutError):

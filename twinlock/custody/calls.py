@@ -1,9 +1,12 @@
 """Vault calls other than opening a stored key, each with a deadline, each failure as the vault gave it."""
 
 import asyncio
+from collections.abc import AsyncIterator
+from contextlib import asynccontextmanager
 from dataclasses import dataclass
 
 from schemas.identifiers import Slot
+from twinlock.custody.guards import Guards
 from twinlock.custody.rows import StoredPolicyKey
 from twinlock.custody.unwrap import CLASSIFIER, no_answer, unwrap_verified
 from twinlock.keys.ports import Corrupt, KeyDescription, Vault, WrappedKey
@@ -17,6 +20,8 @@ class VaultCalls:
 
     vault: Vault
     uri: str
+    guards: Guards
+    tenant_id: str  # whose budget it is
     deadline: float
     until: float  # on the event loop's clock: when the caller's own deadline is over
 
@@ -25,23 +30,28 @@ class VaultCalls:
 
     async def describe(self, version: str | None = None) -> KeyDescription:
         """Describe one version of the key, by default the newest."""
-        try:
-            async with asyncio.timeout(self._patience()):
-                return await self.vault.describe(self.uri, version)
-        except TimeoutError:
-            raise no_answer(self.uri, self.deadline) from None
+        async with self._guarded():
+            return await self.vault.describe(self.uri, version)
 
     async def wrap(self, key: SecretKey, stored: StoredPolicyKey, slot: Slot) -> WrappedKey:
         """Wrap a policy key for one slot, and have the vault unwrap it again before it counts as wrapped."""
         context = stored.context(slot)
-        try:
-            async with asyncio.timeout(self._patience()):
-                wrapped = await self.vault.wrap(self.uri, seal(key, context), context.encode())
-        except TimeoutError:
-            raise no_answer(self.uri, self.deadline) from None
-        again = await unwrap_verified(self.vault, wrapped, stored, slot, self._patience())
+        async with self._guarded():
+            wrapped = await self.vault.wrap(self.uri, seal(key, context), context.encode())
+        with self.guards.around(self.uri, self.tenant_id):
+            again = await unwrap_verified(self.vault, wrapped, stored, slot, self._patience())
         again.wipe()
         return wrapped
+
+    @asynccontextmanager
+    async def _guarded(self) -> AsyncIterator[None]:
+        patience = self._patience()
+        with self.guards.around(self.uri, self.tenant_id):
+            try:
+                async with asyncio.timeout(patience):
+                    yield
+            except TimeoutError:
+                raise no_answer(self.uri, patience, counts=patience >= self.deadline) from None
 
     async def wrap_described(
         self, key: SecretKey, stored: StoredPolicyKey, slot: Slot

@@ -1,8 +1,9 @@
 """The custodian in this process: a function call embedded, the far end of the RPC in a fleet."""
 
-from collections.abc import Iterator, Sequence
+from collections.abc import Awaitable, Callable, Iterator, Sequence
 from datetime import timedelta
 from random import Random, SystemRandom
+from typing import TypeVar
 
 from schemas.identifiers import Workload
 from twinlock.custody.ahead import RefreshAhead
@@ -12,6 +13,7 @@ from twinlock.custody.availability import AvailabilityKeys
 from twinlock.custody.cache import CacheLine
 from twinlock.custody.epoch import Epoch
 from twinlock.custody.examining import Examiner
+from twinlock.custody.guards import Guards, on_behalf_of
 from twinlock.custody.health import Prober
 from twinlock.custody.hedge import Hedged
 from twinlock.custody.latency import Latencies
@@ -37,6 +39,8 @@ from twinlock.custody.wiping import wipe
 from twinlock.keys.ports import AvailabilityVault, Clock
 from twinlock.store.unit import Store, new_id
 
+T = TypeVar("T")
+
 
 class LocalCustodian:
     """Be the `Custodian`. Whoever runs it also runs `epoch`, `prober` and `ahead`; `close` and `epoch.leave` end it.
@@ -61,8 +65,9 @@ class LocalCustodian:
     ) -> None:
         settings = settings or CustodySettings()
         latencies = Latencies(clock, settings.hedge)
-        slots = SlotAsker(vaults, clock, settings.vault_deadline, latencies)
-        keys = AvailabilityKeys(availability, audit, settings.vault_deadline)
+        guards = self._guards = Guards(clock, settings.guards)
+        slots = SlotAsker(vaults, clock, settings.vault_deadline, latencies, guards)
+        keys = AvailabilityKeys(availability, guards, audit, settings.vault_deadline)
         rng = rng or SystemRandom()
         ways: dict[Workload, RootUnwrap] = {
             Workload.MAILBOX: Failover(slots, rng),
@@ -73,9 +78,9 @@ class LocalCustodian:
         opener = PolicyKeyOpener(clock, settings, self._attempts)
         self._containers = ContainerKeys(store, opener, audit, settings)
         self._rewrapper = ContainerRewrapper(store, clock, self._attempts, audit)
-        self._maker = PolicyKeyMaker(vaults, availability, audit, settings)
-        self._refresher = PolicyKeyRefresher(store, vaults, settings, slots, self._attempts, audit)
-        self._probe = RootKeyProbe(vaults, clock, audit, settings)
+        self._maker = PolicyKeyMaker(vaults, availability, guards, audit, settings)
+        self._refresher = PolicyKeyRefresher(store, vaults, settings, guards, slots, self._attempts, audit)
+        self._probe = RootKeyProbe(vaults, guards, clock, audit, settings)
         examiner = Examiner(clock, settings, slots, self._attempts)
         self.prober = Prober(clock, settings, examiner, self._attempts)
         self.ahead = RefreshAhead(store, clock, settings, examiner, self._attempts, rng)
@@ -84,31 +89,33 @@ class LocalCustodian:
 
     async def probe(self, uri: str, asker: Asker) -> Probe:
         """Check a root key live."""
-        return await self._probe.probe(uri, asker)
+        with on_behalf_of(asker):
+            return await self._probe.probe(uri, asker)
 
     async def make_policy_key(self, order: PolicyKeyOrder, asker: Asker) -> MadePolicyKey:
         """Make a policy key generation with its verified copies."""
-        return await self._maker.make(order, asker)
+        with on_behalf_of(asker):
+            return await self._maker.make(order, asker)
 
     async def rewrap_policy_key(self, policy_id: str, asker: Asker) -> MadePolicyKey:
         """Wrap the newest policy key generation under the newest versions of its root keys."""
-        return await self.epoch.serve(asker, lambda asker: self._refresher.refresh(policy_id, asker))
+        return await self._serve(asker, lambda asker: self._refresher.refresh(policy_id, asker))
 
     async def open_container_key(self, ref: ContainerRef, asker: Asker) -> OpenedKey:
         """Open a container key by the decision table."""
-        return await self.epoch.serve(asker, lambda asker: self._containers.open(ref, asker), _discard)
+        return await self._serve(asker, lambda asker: self._containers.open(ref, asker), _discard)
 
     async def make_container_keys(
         self, refs: Sequence[ContainerRef], policy_id: str, asker: Asker
     ) -> Sequence[WrappedContainerKey]:
         """Make keys of new container generations."""
-        return await self.epoch.serve(asker, lambda asker: self._containers.make(refs, policy_id, asker))
+        return await self._serve(asker, lambda asker: self._containers.make(refs, policy_id, asker))
 
     async def rewrap_containers(
         self, refs: Sequence[ContainerRef], target_policy_id: str, asker: Asker
     ) -> Sequence[WrappedContainerKey]:
         """Wrap stored container keys under the newest policy key of another policy."""
-        return await self.epoch.serve(asker, lambda asker: self._rewrapper.rewrap(refs, target_policy_id, asker))
+        return await self._serve(asker, lambda asker: self._rewrapper.rewrap(refs, target_policy_id, asker))
 
     def cached(self) -> Iterator[CacheLine]:
         """Name the policy keys in memory and when they expire, on the monotonic clock."""
@@ -117,6 +124,12 @@ class LocalCustodian:
     def close(self) -> None:
         """Wipe every policy key."""
         self._attempts.cache.close()
+
+    async def _serve(
+        self, asker: Asker, work: Callable[[Asker], Awaitable[T]], discard: Callable[[T], None] = lambda _: None
+    ) -> T:
+        with on_behalf_of(asker):
+            return await self.epoch.serve(asker, work, discard)
 
     def _report(self) -> Report:
         now, read = self._clock.now(), self._clock.monotonic()
@@ -129,7 +142,8 @@ class LocalCustodian:
                     "expires": (now + timedelta(seconds=line.expires - read)).isoformat(timespec="seconds"),
                 }
                 for line in self.cached()
-            ]
+            ],
+            "silent": self._guards.silent(),
         }
 
 

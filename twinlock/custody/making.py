@@ -8,11 +8,12 @@ from twinlock.custody.audit import AuditEntry, AuditLog
 from twinlock.custody.calls import VaultCalls
 from twinlock.custody.decision import ROOT_SLOTS
 from twinlock.custody.entries import entry
+from twinlock.custody.guards import Guards
 from twinlock.custody.port import Asker, MadePolicyKey, PolicyKeyOrder
 from twinlock.custody.rows import StoredPolicyKey
 from twinlock.custody.settings import CustodySettings
 from twinlock.custody.unwrap import Vaults, no_answer
-from twinlock.keys.ports import AvailabilityVault, KeyDescription, VaultFailure, WrappedKey
+from twinlock.keys.ports import AvailabilityVault, KeyDescription, Vault, VaultFailure, WrappedKey
 from twinlock.keys.secret import SecretKey
 
 
@@ -22,6 +23,7 @@ class PolicyKeyMaker:
 
     vaults: Vaults
     availability: AvailabilityVault
+    guards: Guards
     audit: AuditLog
     settings: CustodySettings
 
@@ -56,7 +58,7 @@ class PolicyKeyMaker:
         copies: list[tuple[Slot, WrappedKey]] = []
         roots: list[KeyDescription] = []
         for slot, uri in zip(ROOT_SLOTS, order.root_uris, strict=True):
-            calls = VaultCalls(self.vaults.of(uri), uri, self.settings.vault_deadline, until)
+            calls = self._calls(self.vaults.of(uri), uri, order.tenant_id, until)
             wrapped, description = await calls.wrap_described(key, stored, slot)
             copies.append((slot, wrapped))
             roots.append(description)
@@ -67,12 +69,16 @@ class PolicyKeyMaker:
     async def _availability_copy(self, key: SecretKey, stored: StoredPolicyKey, until: float) -> WrappedKey:
         uri = self.settings.availability_uri(stored.policy_id)
         try:
-            async with asyncio.timeout_at(until):
-                await self.availability.create(uri)
+            with self.guards.around(uri, stored.tenant_id):
+                async with asyncio.timeout_at(until):
+                    await self.availability.create(uri)
         except TimeoutError:
             raise no_answer(uri, self.settings.vault_deadline) from None
-        calls = VaultCalls(self.availability, uri, self.settings.vault_deadline, until)
+        calls = self._calls(self.availability, uri, stored.tenant_id, until)
         return await calls.wrap(key, stored, Slot.AVAILABILITY)
+
+    def _calls(self, vault: Vault, uri: str, tenant_id: str, until: float) -> VaultCalls:
+        return VaultCalls(vault, uri, self.guards, tenant_id, self.settings.vault_deadline, until)
 
 
 def _ordered(order: PolicyKeyOrder, asker: Asker) -> AuditEntry:

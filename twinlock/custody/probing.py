@@ -7,6 +7,7 @@ from schemas.identifiers import Slot
 from twinlock.custody.audit import AuditLog
 from twinlock.custody.calls import VaultCalls
 from twinlock.custody.entries import entry
+from twinlock.custody.guards import Guards
 from twinlock.custody.port import Asker, Probe
 from twinlock.custody.rows import StoredPolicyKey
 from twinlock.custody.settings import CustodySettings
@@ -20,6 +21,7 @@ class RootKeyProbe:
     """Probe root keys of any vault."""
 
     vaults: Vaults
+    guards: Guards
     clock: Clock
     audit: AuditLog
     settings: CustodySettings
@@ -31,7 +33,8 @@ class RootKeyProbe:
         outcome, detail = Outcome.OK, ""
         try:
             until = asyncio.get_running_loop().time() + asker.deadline
-            calls = VaultCalls(self.vaults.of(uri), uri, self.settings.vault_deadline, until)
+            # A key that is only tried belongs to nobody yet: all of those share one budget.
+            calls = VaultCalls(self.vaults.of(uri), uri, self.guards, "", self.settings.vault_deadline, until)
             description = await calls.describe()
             await _round_trip(calls)
         except VaultFailure as failure:

@@ -17,6 +17,7 @@ from twinlock.custody.calls import VaultCalls
 from twinlock.custody.decision import ROOT_SLOTS
 from twinlock.custody.entries import entry
 from twinlock.custody.errors import CustodyError, KeyRefused
+from twinlock.custody.guards import Guards
 from twinlock.custody.policies import Policy
 from twinlock.custody.port import Asker, MadePolicyKey
 from twinlock.custody.refusing import needs_root, refused
@@ -47,6 +48,7 @@ class PolicyKeyRefresher:
         store: Store,
         vaults: Vaults,
         settings: CustodySettings,
+        guards: Guards,
         slots: SlotAsker,
         attempts: Attempts,
         audit: AuditLog,
@@ -54,6 +56,7 @@ class PolicyKeyRefresher:
         self._store = store
         self._vaults = vaults
         self._settings = settings
+        self._guards = guards
         self._slots = slots
         self._attempts = attempts
         self._audit = audit
@@ -108,7 +111,8 @@ class PolicyKeyRefresher:
 
     async def _slot(self, work: _Work, slot: Slot) -> tuple[WrappedKey, KeyDescription]:
         policy, old = work.view.policy, work.view.stored.copies[slot]
-        calls = VaultCalls(self._vaults.of(old.uri), old.uri, self._settings.vault_deadline, work.until)
+        vault, deadline = self._vaults.of(old.uri), self._settings.vault_deadline
+        calls = VaultCalls(vault, old.uri, self._guards, policy.tenant_id, deadline, work.until)
         newest = await calls.describe()
         _check_pin(policy, slot, old, newest, work)
         if newest.version == old.version:

@@ -32,6 +32,23 @@ class HedgeSettings:
 
 
 @dataclass(frozen=True, slots=True)
+class GuardSettings:
+    """Say how often one process may call vaults; rates are in calls a second, times in seconds."""
+
+    # After so many failures that count, in a row, each key is tried once in a pause: the evidence of law 5, three
+    # failures over half a minute, gathers all the same, and a vault that comes back is found within a pause.
+    breaker_failures: int = 5
+    breaker_pause: float = 5.0
+    # Azure allows about 2,000 RSA operations in 10 s: at most `vault_burst` and ten times `vault_rate`.
+    vault_rate: float = 150.0
+    vault_burst: float = 400.0
+    tenant_rate: float = 50.0
+    tenant_burst: float = 200.0
+    # The part of a tenant's burst that only its people may spend.
+    reserve: float = 0.25
+
+
+@dataclass(frozen=True, slots=True)
 class CustodySettings:
     """Hold the custodian's settings; times are in seconds.
 
@@ -41,6 +58,7 @@ class CustodySettings:
 
     evidence: EvidenceRules = field(default_factory=EvidenceRules)
     hedge: HedgeSettings = field(default_factory=HedgeSettings)
+    guards: GuardSettings = field(default_factory=GuardSettings)
     dep_key_ttl: float = 600.0
     tik_ttl: float = 86400.0
     # A key that lives for longer than `refresh_ahead` is unwrapped again so long before it expires, put off by chance

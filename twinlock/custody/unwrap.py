@@ -12,8 +12,10 @@ from typing import Protocol
 
 from schemas.identifiers import Slot
 from twinlock.custody.decision import ROOT_SLOTS
+from twinlock.custody.guards import Guards
 from twinlock.custody.latency import Latencies
 from twinlock.custody.rows import StoredPolicyKey
+from twinlock.custody.settings import GuardSettings
 from twinlock.custody.verdicts import SlotVerdict
 from twinlock.keys.errors import DecryptionError
 from twinlock.keys.ports import Clock, Corrupt, Outcome, Unavailable, Vault, VaultFailure, WrappedKey
@@ -54,8 +56,16 @@ class RootUnwrap(Protocol):
 class SlotAsker:
     """Ask single slots, each within its own deadline, and tell `latencies` how long each vault took."""
 
-    def __init__(self, vaults: Vaults, clock: Clock, deadline: float, latencies: Latencies | None = None) -> None:
+    def __init__(
+        self,
+        vaults: Vaults,
+        clock: Clock,
+        deadline: float,
+        latencies: Latencies | None = None,
+        guards: Guards | None = None,
+    ) -> None:
         self._vaults = vaults
+        self._guards = guards or Guards(clock, GuardSettings())
         self._clock = clock
         self._deadline = deadline
         self._latencies = latencies or Latencies(clock)
@@ -80,7 +90,7 @@ class SlotAsker:
         if wrapped is None:
             raise Corrupt("the stored copy is gone", uri="", classifier=CLASSIFIER, exact=True)
         vault = self._vaults.of(wrapped.uri)
-        with self._latencies.timed(stored.vault(slot)):
+        with self._guards.around(wrapped.uri, stored.tenant_id), self._latencies.timed(stored.vault(slot)):
             return await unwrap_verified(vault, wrapped, stored, slot, self._deadline)
 
 
@@ -110,10 +120,10 @@ async def unwrap_verified(
         ) from None
 
 
-def no_answer(uri: str, deadline: float) -> Unavailable:
-    """Say that a vault let its whole deadline pass."""
+def no_answer(uri: str, seconds: float, *, counts: bool = True) -> Unavailable:
+    """Say that a vault let its whole deadline pass; or, where that does not count, the time of a hurried caller."""
     return Unavailable(
-        f"the vault did not answer within {deadline:g} s", uri=uri, raw="deadline", classifier=CLASSIFIER, counts=True
+        f"the vault did not answer within {seconds:g} s", uri=uri, raw="deadline", classifier=CLASSIFIER, counts=counts
     )
 
 

@@ -1,0 +1,176 @@
+"""What keeps us from hammering a vault: a breaker and a rate limit for each, and a budget for each tenant.
+
+Whoever is cut off here is told `Unavailable`, which does not count (law 5): it says nothing about the key, replaces no
+verdict, and opens nothing. A breaker is open for a vault, but lets one call for each key through in every pause, so
+that the evidence of each policy goes on to gather, and the first answer closes it again.
+"""
+
+import logging
+from collections import defaultdict
+from collections.abc import Iterator
+from contextlib import contextmanager
+from contextvars import ContextVar
+from enum import Enum
+from typing import NoReturn
+
+from twinlock.custody.port import Asker, InitiatorClass
+from twinlock.custody.settings import GuardSettings
+from twinlock.keys.ports import Clock, Unavailable, VaultFailure
+
+log = logging.getLogger(__name__)
+
+_CLASSIFIER = "guards/1"
+
+
+class Calling(Enum):
+    """On whose behalf vaults are called: people, the service, or the custodian itself, for the sake of its bound."""
+
+    USER = "user"
+    SERVICE = "service"
+    CUSTODIAN = "custodian"
+
+
+_calling: ContextVar[Calling] = ContextVar("calling", default=Calling.CUSTODIAN)
+
+
+@contextmanager
+def on_behalf_of(asker: Asker) -> Iterator[None]:
+    """Have what the block calls count as this asker's."""
+    token = _calling.set(Calling.USER if asker.initiator.kind is InitiatorClass.USER else Calling.SERVICE)
+    try:
+        yield
+    finally:
+        _calling.reset(token)
+
+
+class Bucket:
+    """Hold up to `burst` tokens, filled at `rate` a second."""
+
+    def __init__(self, clock: Clock, rate: float, burst: float) -> None:
+        self._clock = clock
+        self._rate = rate
+        self._burst = burst
+        self._tokens = burst
+        self._filled = clock.monotonic()
+
+    def take(self, reserve: float = 0.0) -> bool:
+        """Take a token, unless that would leave less than this part of the bucket."""
+        now = self._clock.monotonic()
+        self._tokens = min(self._burst, self._tokens + (now - self._filled) * self._rate)
+        self._filled = now
+        if self._tokens - 1 < reserve * self._burst:
+            return False
+        self._tokens -= 1
+        return True
+
+
+class Breaker:
+    """Open after some failures in a row; while it is open one call for each key may try in every pause."""
+
+    def __init__(self, clock: Clock, vault: str, failures: int, pause: float) -> None:
+        self._clock = clock
+        self._vault = vault
+        self._most = failures
+        self._pause = pause
+        self._failures = 0
+        self._tried: dict[str, float] = {}
+
+    @property
+    def open(self) -> bool:
+        """Say whether the vault counts as silent."""
+        return self._failures >= self._most
+
+    def lets(self, key: str) -> bool:
+        """Say whether a call for a key may go out, and take note that it does."""
+        if not self.open:
+            return True
+        now = self._clock.monotonic()
+        if now - self._tried.get(key, -self._pause) < self._pause:
+            return False
+        self._tried[key] = now
+        return True
+
+    def failed(self) -> None:
+        """Note a call that the vault did not answer."""
+        self._failures += 1
+        if self._failures == self._most:
+            log.warning(
+                "vault %s does not answer: each key is tried every %g s until it does", self._vault, self._pause
+            )
+
+    def answered(self) -> None:
+        """Note an answer, whatever it says of the key."""
+        if self.open:
+            log.warning("vault %s answers again", self._vault)
+        self._failures = 0
+        self._tried.clear()
+
+    def undecided(self, key: str) -> None:
+        """Note a call that was given up: it said nothing, so another one may try at once."""
+        self._tried.pop(key, None)
+
+
+class Guards:
+    """Let calls of vaults through, or cut them off."""
+
+    def __init__(self, clock: Clock, settings: GuardSettings) -> None:
+        self._clock = clock
+        self._settings = settings
+        self._breakers: dict[str, Breaker] = {}
+        self._rates: defaultdict[str, Bucket] = defaultdict(
+            lambda: Bucket(clock, settings.vault_rate, settings.vault_burst)
+        )
+        self._budgets: defaultdict[str, Bucket] = defaultdict(
+            lambda: Bucket(clock, settings.tenant_rate, settings.tenant_burst)
+        )
+
+    def silent(self) -> list[str]:
+        """Name the vaults that do not answer."""
+        return sorted(vault for vault, breaker in self._breakers.items() if breaker.open)
+
+    @contextmanager
+    def around(self, uri: str, tenant_id: str) -> Iterator[None]:
+        """Guard the one call of a vault that the block makes; raise `Unavailable` where it must not be made now."""
+        vault = "/".join(uri.split("/")[:3])  # what answers: scheme and authority
+        breaker = self._breaker(vault)
+        self._admit(vault, breaker, uri, tenant_id)
+        try:
+            yield
+        except Unavailable as silence:
+            if silence.counts:
+                breaker.failed()
+            raise
+        except VaultFailure:
+            breaker.answered()
+            raise
+        except BaseException:
+            breaker.undecided(uri)
+            raise
+        breaker.answered()
+
+    def _admit(self, vault: str, breaker: Breaker, uri: str, tenant_id: str) -> None:
+        if not breaker.lets(uri):
+            _cut_off(uri, "breaker", f"vault {vault} did not answer of late")
+        if not self._within_budget(tenant_id):
+            breaker.undecided(uri)
+            _cut_off(uri, "budget", "the tenant's budget of vault calls is spent for the moment")
+        if not self._rates[vault].take():
+            breaker.undecided(uri)
+            _cut_off(uri, "rate limit", f"vault {vault} is called as often as it may be")
+
+    def _within_budget(self, tenant_id: str) -> bool:
+        who = _calling.get()
+        if who is Calling.CUSTODIAN:
+            return True  # probes end what is denied: nobody's calls may keep them from it
+        reserve = self._settings.reserve if who is Calling.SERVICE else 0.0
+        return self._budgets[tenant_id].take(reserve)
+
+    def _breaker(self, vault: str) -> Breaker:
+        if vault not in self._breakers:
+            settings = self._settings
+            self._breakers[vault] = Breaker(self._clock, vault, settings.breaker_failures, settings.breaker_pause)
+        return self._breakers[vault]
+
+
+def _cut_off(uri: str, raw: str, detail: str) -> NoReturn:
+    raise Unavailable(detail, uri=uri, raw=raw, classifier=_CLASSIFIER, counts=False)
