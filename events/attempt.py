@@ -13,7 +13,6 @@ from events.committing import Committing, Prepared, Run
 from events.handler import Handler, Received, Rejected, TryLater
 from events.inbox import Conflict, Entry, handled, handled_among
 from events.joined import JoinedIncoming
-from events.together import Together
 from events.transport import Incoming, Message
 from events.verdict import UNWANTED, DeadlinePassed, NoHandler, told
 from events.waiting import Jitter, randomly, unstrayed
@@ -22,6 +21,7 @@ from schemas.event import Event, Malformed, MessageRefused
 from twinlock.crashpoints import CrashPoint, reach
 from twinlock.keys.ports import Clock
 from twinlock.store.unit import StaleRead, Store
+from twinlock.together import Together
 
 log = logging.getLogger(__name__)
 

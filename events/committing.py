@@ -13,10 +13,10 @@ from typing import Any
 from events.handler import Handler, Received
 from events.inbox import Entry, admit, admit_all, handled
 from events.joined import JoinedIncoming
-from events.together import Together
 from events.transport import Incoming
 from schemas.event import Event
 from twinlock.store.unit import Store, Unit
+from twinlock.together import Together
 
 log = logging.getLogger(__name__)
 

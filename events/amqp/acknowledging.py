@@ -9,7 +9,7 @@ from collections.abc import Sequence
 from aio_pika.abc import AbstractIncomingMessage
 
 from events.amqp.trouble import bounded
-from events.together import Together
+from twinlock.together import Together
 
 _MOST = 1000
 

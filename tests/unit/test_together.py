@@ -5,7 +5,7 @@ from collections.abc import Sequence
 
 import pytest
 
-from events.together import Together
+from twinlock.together import Together
 
 
 class Desk:

@@ -1,7 +1,7 @@
 """One attempt to open a policy key: ask the root keys, remember what they said, decide, and act on it."""
 
 import asyncio
-from collections.abc import Awaitable, Callable, Mapping
+from collections.abc import Awaitable, Callable, Mapping, Sequence
 from dataclasses import dataclass, replace
 from types import TracebackType
 
@@ -18,9 +18,14 @@ from twinlock.custody.unwrap import RootUnwrap, Unwrapped
 from twinlock.custody.verdicts import SlotVerdict, raise_alerts
 from twinlock.custody.view import View, learn, load
 from twinlock.custody.wiping import wipe, wiped_on_failure
+from twinlock.errors import NotFound
 from twinlock.keys.ports import Clock
 from twinlock.keys.secret import SecretKey
 from twinlock.store.unit import Cause, Store
+from twinlock.together import Together
+
+_Name = tuple[str, int | None]  # policy, generation of its key: by default the newest
+_AT_ONCE, _LANES = 10_000, 4  # callers that share a read, and reads at a time
 
 Witness = Callable[[StoredPolicyKey], Awaitable[bool]]
 
@@ -84,6 +89,7 @@ class Attempts:
         self._availability = availability
         self._witness = witness
         self._told: set[tuple[str, str]] = set()
+        self._views = Together(self._load_all, _AT_ONCE, _LANES)
 
     def within(self, until: float) -> asyncio.Timeout:
         """Bound a wait by a moment on the injected clock; whoever is cut off by it has said nothing."""
@@ -131,7 +137,17 @@ class Attempts:
 
     async def load(self, policy_id: str, generation: int | None) -> View:
         """Read how a policy key stands, by default the newest generation; NotFound if there is none."""
-        return await load(self._store, policy_id, generation, self._clock.now(), self._settings.evidence)
+        found = await self._views((policy_id, generation))
+        if isinstance(found, NotFound):
+            raise found
+        return found
+
+    async def _load_all(self, names: Sequence[_Name]) -> Sequence[View | NotFound]:
+        """Read what many callers need in one transaction, which began after all of them asked."""
+        async with self._store.read() as reader:
+            now, rules = self._clock.now(), self._settings.evidence
+            found = {name: await load(reader, *name, now, rules) for name in dict.fromkeys(names)}
+        return [found[name] for name in names]
 
     async def learn(self, stored: StoredPolicyKey, found: Unwrapped, cause: Cause) -> View:
         """Store what root keys answered; a good answer drops the refusals: the policy has healed."""

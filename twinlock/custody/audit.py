@@ -82,7 +82,7 @@ class AuditLog:
         self._writer = writer_id
         self._key = mac_key
         self._clock = clock
-        self._waiting: list[_Ticket] = []
+        self._waiting: dict[_Ticket, None] = {}  # in the order in which they came
         self._turn = asyncio.Lock()
 
     async def record(self, *entries: AuditEntry) -> None:
@@ -92,13 +92,13 @@ class AuditLog:
         and the next in turn writes them. A cancellation in the middle of a commit can repeat an entry, never lose one.
         """
         ticket = _Ticket(entries)
-        self._waiting.append(ticket)
+        self._waiting[ticket] = None
         try:
             async with self._turn:
                 if not ticket.durable:
                     await self._write()
         finally:
-            self._waiting = [each for each in self._waiting if each is not ticket and not each.durable]
+            self._waiting.pop(ticket, None)
 
     async def append(self, unit: Unit, *entries: AuditEntry) -> None:
         """Add entries to a unit of work: they are stored with the change that they tell of, or not at all."""
@@ -115,6 +115,7 @@ class AuditLog:
             await self.append(unit, *(entry for ticket in tickets for entry in ticket.entries))
         for ticket in tickets:
             ticket.durable = True
+            self._waiting.pop(ticket, None)
 
     async def _last(self, unit: Unit) -> int:
         if unit.connection.dialect.name == "postgresql":

@@ -1,7 +1,7 @@
 """Container keys as they are stored: read them, open them, wrap them; everything but the reading is pure."""
 
 import hmac
-from collections.abc import Sequence
+from collections.abc import Mapping, Sequence
 
 from sqlalchemy import select, tuple_
 
@@ -12,22 +12,50 @@ from twinlock.keys.errors import DecryptionError
 from twinlock.keys.secret import SecretKey
 from twinlock.keys.wrap import unwrap_key, wrap_key
 from twinlock.store.tables.content import container_keys
-from twinlock.store.unit import Reader
+from twinlock.store.unit import Reader, Store
+from twinlock.together import Together
+
+_AT_ONCE, _LANES = 500, 4  # callers that share a read, and reads at a time
+
+
+class StoredContainerKeys:
+    """Read wrapped container keys, many callers' at once: in one statement, which began after all of them asked."""
+
+    def __init__(self, store: Store) -> None:
+        self._store = store
+        self._reads = Together(self._read_all, _AT_ONCE, _LANES)
+
+    async def read(self, ref: ContainerRef) -> WrappedContainerKey:
+        """Read one key; GenerationGone if it is destroyed."""
+        found = await self._reads(ref)
+        if found is None:
+            raise GenerationGone
+        return found
+
+    async def _read_all(self, refs: Sequence[ContainerRef]) -> Sequence[WrappedContainerKey | None]:
+        async with self._store.glance() as reader:
+            found = await _read(reader, list(dict.fromkeys(refs)))
+        return [found.get(ref) for ref in refs]
 
 
 async def read_wrapped(reader: Reader, refs: Sequence[ContainerRef]) -> Sequence[WrappedContainerKey]:
     """Read wrapped container keys, in the order asked for; GenerationGone if one is destroyed."""
+    found = await _read(reader, refs)
+    if not found.keys() >= set(refs):
+        raise GenerationGone
+    return [found[ref] for ref in refs]
+
+
+async def _read(reader: Reader, refs: Sequence[ContainerRef]) -> Mapping[ContainerRef, WrappedContainerKey]:
     columns = container_keys.c
     wanted = [(ref.container_id, ref.generation) for ref in refs]
     rows = await reader.rows(select(container_keys).where(tuple_(columns.container_id, columns.generation).in_(wanted)))
-    found = {(row.container_id, row.generation): row for row in rows}
-    if not found.keys() >= set(wanted):
-        raise GenerationGone
-    stored = [found[name] for name in wanted]
-    return [
-        WrappedContainerKey(ref, row.policy_id, row.policy_key_generation, row.commitment, row.wrapped)
-        for ref, row in zip(refs, stored, strict=True)
-    ]
+    stored = {(row.container_id, row.generation): row for row in rows}
+    return {
+        ref: WrappedContainerKey(ref, row.policy_id, row.policy_key_generation, row.commitment, row.wrapped)
+        for ref in refs
+        if (row := stored.get((ref.container_id, ref.generation))) is not None
+    }
 
 
 def open_wrapped(policy_key: SecretKey, stored: WrappedContainerKey) -> SecretKey:

@@ -11,6 +11,7 @@ from twinlock.custody.attempt import Attempts, Witness
 from twinlock.custody.audit import AuditLog
 from twinlock.custody.availability import AvailabilityKeys
 from twinlock.custody.cache import CacheLine
+from twinlock.custody.containers import StoredContainerKeys
 from twinlock.custody.epoch import Epoch
 from twinlock.custody.examining import Examiner
 from twinlock.custody.guards import Guards, on_behalf_of
@@ -76,7 +77,7 @@ class LocalCustodian:
         self._clock = clock
         self._attempts = Attempts(store, clock, settings, ways, keys, witness or keys.answers)
         opener = PolicyKeyOpener(clock, settings, self._attempts)
-        self._containers = ContainerKeys(store, opener, audit, settings)
+        self._containers = ContainerKeys(StoredContainerKeys(store), opener, audit, settings)
         self._rewrapper = ContainerRewrapper(store, clock, self._attempts, audit)
         self._maker = PolicyKeyMaker(vaults, availability, guards, audit, settings)
         self._refresher = PolicyKeyRefresher(store, vaults, settings, guards, slots, self._attempts, audit)

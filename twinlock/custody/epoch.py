@@ -17,6 +17,7 @@ from sqlalchemy.exc import SQLAlchemyError
 from twinlock.custody import register, revocations
 from twinlock.custody.cache import KeyCache
 from twinlock.custody.errors import KeyNotYet
+from twinlock.custody.flight import SingleFlight
 from twinlock.custody.port import Asker
 from twinlock.custody.register import Instance
 from twinlock.custody.settings import CustodySettings
@@ -49,6 +50,7 @@ class Epoch:
         self._instance = instance
         self._report = report
         self._turn = asyncio.Lock()
+        self._inline = SingleFlight[None]()  # a crowd that waits for one lock would come out of it one by one
         self._until: float | None = None
         self._registered = False
         self._trouble = False
@@ -109,17 +111,21 @@ class Epoch:
         if self.holds:
             return self._cache.epoch
         try:
-            async with asyncio.timeout_at(until):
-                while not self.holds:
-                    async with self._turn:
-                        if not self.holds:
-                            await self._confirm()
+            while not self.holds:
+                patience = until - asyncio.get_running_loop().time()
+                async with asyncio.timeout(patience):
+                    await self._inline.do("confirm", self._confirm_lapsed, patience)
         except _TROUBLE as fault:
             self._note(type(fault).__name__)
             raise KeyNotYet(
                 "the custodian can't confirm that nothing was revoked", policy="", hint="check the database"
             ) from fault
         return self._cache.epoch
+
+    async def _confirm_lapsed(self) -> None:
+        async with self._turn:
+            if not self.holds:
+                await self._confirm()
 
     async def _confirm(self) -> None:
         if not self.holds:

@@ -5,7 +5,7 @@ from dataclasses import dataclass
 
 from twinlock.custody.attempt import Lent
 from twinlock.custody.audit import AuditEntry, AuditLog, Scalar
-from twinlock.custody.containers import open_wrapped, read_wrapped, wrap_under
+from twinlock.custody.containers import StoredContainerKeys, open_wrapped, wrap_under
 from twinlock.custody.entries import entry, of_containers
 from twinlock.custody.errors import CustodyError, KeyNotYet
 from twinlock.custody.opening import PolicyKeyOpener
@@ -14,7 +14,6 @@ from twinlock.custody.settings import CustodySettings
 from twinlock.custody.wiping import wiped_on_failure
 from twinlock.keys.errors import DecryptionError
 from twinlock.keys.secret import SecretKey
-from twinlock.store.unit import Store
 
 _AT_A_TIME = 50  # keys made with one loan of the policy key: nobody else gets a turn meanwhile
 
@@ -23,7 +22,7 @@ _AT_A_TIME = 50  # keys made with one loan of the policy key: nobody else gets a
 class ContainerKeys:
     """Open and make container keys."""
 
-    store: Store
+    stored: StoredContainerKeys
     opener: PolicyKeyOpener
     audit: AuditLog
     settings: CustodySettings
@@ -33,8 +32,7 @@ class ContainerKeys:
 
         Raise KeyRefused or KeyNotYet, GenerationGone if the row is gone, DecryptionError if it is not what was stored.
         """
-        async with self.store.read() as reader:
-            (stored,) = await read_wrapped(reader, [ref])
+        stored = await self.stored.read(ref)
         try:
             lent = await self.opener.open(stored.policy_id, stored.policy_key_generation, asker)
         except CustodyError as no:

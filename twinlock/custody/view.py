@@ -11,6 +11,7 @@ from twinlock.custody.rows import StoredPolicyKey, read_availability_state, read
 from twinlock.custody.settings import EvidenceRules
 from twinlock.custody.unwrap import Unwrapped
 from twinlock.custody.verdicts import Standing, proven_unavailable, read_standing, record
+from twinlock.errors import NotFound
 from twinlock.store.unit import Cause, Reader, Store
 
 
@@ -40,13 +41,17 @@ class View:
         )
 
 
-async def load(store: Store, policy_id: str, generation: int | None, now: datetime, rules: EvidenceRules) -> View:
-    """Read a policy and one generation of its key, by default the newest; NotFound if either is gone."""
-    async with store.read() as reader:
+async def load(
+    reader: Reader, policy_id: str, generation: int | None, now: datetime, rules: EvidenceRules
+) -> View | NotFound:
+    """Read a policy and one generation of its key, by default the newest; return NotFound if either is gone."""
+    try:
         standing = await read_standing(reader, policy_id)
         newest = standing.policy.newest_generation
         stored = await read_policy_key(reader, standing.policy, newest if generation is None else generation)
-        return await _view(reader, standing, stored, now, rules)
+    except NotFound as gone:
+        return gone
+    return await _view(reader, standing, stored, now, rules)
 
 
 async def learn(store: Store, stored: StoredPolicyKey, found: Unwrapped, cause: Cause, rules: EvidenceRules) -> View:

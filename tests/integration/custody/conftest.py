@@ -131,6 +131,21 @@ class Custody:
         self.restart()
         return ref
 
+    async def sites(self, policy: str, count: int) -> list[ContainerRef]:
+        """Make many sites under a policy, each with its first key."""
+        refs = [ContainerRef("acme", f"{policy}-{number}", 1) for number in range(count)]
+        async with asyncio.TaskGroup() as group:
+            making = [group.create_task(self.custodian.make_container_key(ref, policy, self.asker())) for ref in refs]
+        rows = [_container(ref.container_id, policy, Workload.SITE, self.clock) for ref in refs]
+        async with self.store.begin(CAUSE) as unit:
+            await unit.execute(insert(containers), rows)
+            await unit.execute(
+                insert(container_keys), [_container_key(made.result().stored, self.clock) for made in making]
+            )
+        await self.custodian.epoch.leave()
+        self.restart()
+        return refs
+
     async def set_state(self, policy: str, state: PolicyState) -> None:
         """Put a policy into a state, as a revocation does."""
         async with self.store.begin(CAUSE) as unit:

@@ -181,6 +181,7 @@ async def test_law_5_one_answer_clears_the_evidence(custody: "Custody") -> None:
     with pytest.raises(KeyNotYet):
         await custody.open_patiently(ref, deadline=25)
     custody.hold("p", UNCLEAR, UNAVAILABLE)
+    custody.clock.advance(custody.settings.guards.breaker_pause)
     with pytest.raises(KeyRefused):
         await custody.open(ref)
     custody.hold("p", UNAVAILABLE, UNAVAILABLE)
