@@ -23,10 +23,11 @@ from twinlock.clock import SystemClock
 from twinlock.content import containers, generations
 from twinlock.content.adding import Adder, Draft
 from twinlock.content.containers import Container
-from twinlock.content.keyring import Keyring
+from twinlock.content.keyring import Keyring, SiteKeyring
 from twinlock.content.mailboxes import Mailboxes, NewMailbox
 from twinlock.content.objects import Objects
 from twinlock.content.plain import BytesPlain
+from twinlock.content.reblob import BlobReencrypter
 from twinlock.content.reencrypt import Reencrypter
 from twinlock.content.settings import ContentSettings
 from twinlock.content.sweeper import Sweeper
@@ -102,7 +103,8 @@ class Bench:
         transport = Telling(self.store, clock, {ReencryptionWoken.type: [MAILBOX_REENCRYPTOR]})
         transport.announced = announced
         sweeper = Sweeper(self.store, self.objects, self.settings)
-        place = Workplace(self.store, self.custodian, reencrypter, sweeper, settings)
+        blobs = BlobReencrypter(self.store, self.objects, SiteKeyring(self.custodian, clock), self.settings)
+        place = Workplace(self.store, self.custodian, reencrypter, blobs, sweeper, settings)
         consumers = ConsumerRuntime(self.store, transport, handlers_of(place), clock, Ladder())
         relay = Relay(self.store, transport, clock)
         return Fleet(tuple(ROSTER), self.store, relay, consumers, upkeep_of(place), clock, settings)

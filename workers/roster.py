@@ -9,6 +9,7 @@ from events.handler import Handler
 from events.inbox import forget
 from schemas.event import Event
 from schemas.names import DEP_ASSIGNER, MAILBOX_REENCRYPTOR, SITE_REENCRYPTOR, TIK_CACHE_REFRESHER
+from twinlock.content.reblob import BlobReencrypter
 from twinlock.content.reencrypt import Reencrypter
 from twinlock.content.sweeper import Sweeper
 from twinlock.custody import register, replays
@@ -23,7 +24,8 @@ from workers.dep_assigner.refresh import Refresh
 from workers.mailbox_reencryptor.move import Move
 from workers.mailbox_reencryptor.step import ReencryptStep
 from workers.settings import WorkerSettings
-from workers.site_reencryptor.rollout import RolloutStep
+from workers.site_reencryptor.move import MoveSite
+from workers.site_reencryptor.step import SiteStep
 
 Handlers = Sequence[Handler[Any, Any]]
 
@@ -44,6 +46,7 @@ class Workplace:
     store: Store
     custodian: Custodian
     reencrypter: Reencrypter
+    blob_reencrypter: BlobReencrypter
     sweeper: Sweeper
     settings: WorkerSettings
 
@@ -82,7 +85,10 @@ def _reencryptor_upkeep(place: Workplace) -> Sequence[Periodic]:
 
 
 def _rolls_out(place: Workplace) -> Handlers:
-    return (RolloutStep(place.store, place.custodian, place.settings),)
+    return (
+        MoveSite(place.store, place.custodian),
+        SiteStep(place.store, place.custodian, place.blob_reencrypter, place.settings),
+    )
 
 
 def _rollout_upkeep(place: Workplace) -> Sequence[Periodic]:
@@ -120,7 +126,7 @@ ROSTER: Mapping[str, Duties] = {
         _assigns, _assigner_upkeep, (CreatePolicy.handles, Assign.handles, Refresh.handles, ExpandStep.handles)
     ),
     MAILBOX_REENCRYPTOR: Duties(_reencrypts, _reencryptor_upkeep, (Move.handles, ReencryptStep.handles)),
-    SITE_REENCRYPTOR: Duties(_rolls_out, _rollout_upkeep, (RolloutStep.handles,)),
+    SITE_REENCRYPTOR: Duties(_rolls_out, _rollout_upkeep, (MoveSite.handles, SiteStep.handles)),
     TIK_CACHE_REFRESHER: Duties(_serves, _refresher_upkeep, (), has_jobs=False),
 }
 

@@ -1,15 +1,16 @@
 """`twinlock site`: sites as they are; `site_content` brings files in and out."""
 
-from typing import Annotated, Any
+from typing import Annotated
 
 import typer
 
 from cli.command import command
 from cli.commands import names, site_content, site_work
+from cli.commands.site_documents import describe
 from cli.options import OptionalTenant, Site, Tenant
 from cli.output import Result, fields, listing
 from cli.session import Session
-from twinlock.content.sites import NewSite, SiteStatus
+from twinlock.content.sites import NewSite
 from twinlock.custody.port import service
 
 noun = typer.Typer(help="Sites and their files.")
@@ -34,14 +35,14 @@ async def add(
     """Add an empty site, under the policy of its geo, or else the service policy."""
     new = NewSite(names.site_name(site.removeprefix(f"{tenant}/")), names.tenant_name(tenant), names.geo(geo))
     await session.parts.sites.add(new, session.asker(service("add-site")))
-    document = _document(await session.parts.sites.show(new.full_name))
+    document = describe(await session.parts.sites.show(new.full_name))
     return Result(document, [f"added site {new.full_name} in {geo}"])
 
 
 @command(noun, "show")
 async def show(session: Session, site: Site) -> Result:
     """Show a site and under which policy it is."""
-    document = _document(await session.parts.sites.show(names.site(site)))
+    document = describe(await session.parts.sites.show(names.site(site)))
     return Result(document, [fields(document)])
 
 
@@ -52,7 +53,7 @@ async def show_all(
     geo: Annotated[str | None, typer.Option("--geo", metavar="G", help="Only this geo.")] = None,
 ) -> Result:
     """List sites."""
-    found = [_document(status) async for status in session.parts.sites.list(tenant, geo and names.geo(geo))]
+    found = [describe(status) async for status in session.parts.sites.list(tenant, geo and names.geo(geo))]
     return listing(found, _COLUMNS, "no sites")
 
 
@@ -61,17 +62,3 @@ async def remove(session: Session, site: Site) -> Result:
     """Remove a site with all its files."""
     count = await session.parts.sites.remove(names.site(site), session.cause)
     return Result({"deleted": count}, [f"removed {site} with {count} {'file' if count == 1 else 'files'}"])
-
-
-def _document(status: SiteStatus) -> dict[str, Any]:
-    return {
-        "site": status.name,
-        "tenant": status.tenant,
-        "geo": status.geo,
-        "is_encrypted": status.is_encrypted,
-        "data_encryption_policy_id": status.policy,
-        "policy_version": status.policy_version,
-        "files": status.files,
-        "files_encrypted": status.files_encrypted,
-        "bytes": status.bytes,
-    }

@@ -1,4 +1,4 @@
-"""`twinlock site status`: how far the sites of a tenant's geos are."""
+"""`twinlock site move` and `site status`: what the site re-encryptor does, and how far it is."""
 
 import sys
 from typing import Any
@@ -8,11 +8,14 @@ from sqlalchemy import select
 
 from cli.command import command
 from cli.commands import names
-from cli.options import Geo, Tenant
+from cli.commands.site_documents import describe
+from cli.options import Geo, Site, Tenant
 from cli.output import Result, Table, fields
-from cli.progress import bar
+from cli.progress import bar, items_bar
 from cli.session import Session
-from twinlock.errors import NotFound
+from schemas.identifiers import RequestOutcome
+from schemas.requests import SiteMoveRequested
+from twinlock.errors import NotFound, TwinlockError
 from twinlock.store.tables.tenants import tenants
 from workers.site_reencryptor.standing import GeoStanding, Standing, overall, standings
 
@@ -21,7 +24,22 @@ _COLUMNS = ("geo", "state", "progress", "sites", "sites_done", "seconds_left", "
 
 def register(noun: typer.Typer) -> None:
     """Add the commands to the noun of sites."""
+    command(noun, "move", waits=True)(move)
     command(noun, "status")(status)
+
+
+async def move(session: Session, site: Site) -> Result:
+    """Re-encrypt every blob of a site under a new site key, now."""
+    tenant, _, name = (await session.parts.sites.show(names.site(site))).name.partition("/")
+    wanted = SiteMoveRequested(tenant=tenant, site=name)
+    asked = await session.ask(wanted, items_bar("re-encrypting", session.shows))
+    if asked.answer is None:
+        return Result({"id": asked.id}, [f"requested: {asked.id}"])
+    if asked.answer.outcome is not RequestOutcome.DONE:
+        raise TwinlockError(asked.answer.detail, hint=asked.answer.answer.get("hint", ""))
+    files = asked.answer.answer["files"]
+    shown = f"moved {wanted.subject}: {files} {'file' if files == 1 else 'files'} re-encrypted"
+    return Result(describe(await session.parts.sites.show(wanted.subject)), [shown])
 
 
 async def status(session: Session, tenant: Tenant, geo: Geo = None) -> Result:

@@ -68,7 +68,14 @@ class Parts:
     @property
     def workplace(self) -> Workplace:
         """Return what workers work with."""
-        return Workplace(self.store, self.custodian, self.reencrypter, self.sweeper, self.settings.workers)
+        return Workplace(
+            self.store,
+            self.custodian,
+            self.reencrypter,
+            self.blob_reencrypter,
+            self.sweeper,
+            self.settings.workers,
+        )
 
 
 def build(

@@ -219,7 +219,9 @@ class Pump:
         self.world = world
         self.settings = settings
         self.publisher = Publisher(world.store)
-        self.place = Workplace(world.store, world.custodian, world.reencrypter, world.sweeper, settings)
+        self.place = Workplace(
+            world.store, world.custodian, world.reencrypter, world.blob_reencrypter, world.sweeper, settings
+        )
         self._handlers = {handler.handles.type: handler for handler in handlers_of(self.place)}
         self.seen: list[Event] = []
         self.copies = 1

@@ -72,7 +72,9 @@ class Apart:
     def _handlers(self, pump: "Pump", name: str) -> Handlers:
         world, custodian = self.world, self.of(name)
         reencrypter = Reencrypter(world.store, world.objects, Keyring(custodian, world.clock), world.settings)
-        return handlers_of(Workplace(world.store, custodian, reencrypter, world.sweeper, pump.settings), [name])
+        return handlers_of(
+            Workplace(world.store, custodian, reencrypter, world.blob_reencrypter, world.sweeper, pump.settings), [name]
+        )
 
 
 async def test_law_10_the_whole_path(world: "World", pump: "Pump") -> None:

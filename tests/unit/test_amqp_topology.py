@@ -79,7 +79,7 @@ def test_every_tier_leads_back(worker: str) -> None:
 def test_bindings_are_what_is_handled() -> None:
     """Each worker's queue gets exactly the types that its handlers handle."""
     nothing: Any = None  # only their types are looked at
-    handlers = handlers_of(Workplace(nothing, nothing, nothing, nothing, WorkerSettings()))
+    handlers = handlers_of(Workplace(nothing, nothing, nothing, nothing, nothing, WorkerSettings()))
 
     for worker in ROSTER:
         handled = {handler.handles.type for handler in handlers if handler.consumer == worker}

@@ -9,7 +9,19 @@ from twinlock.custody.port import USER, Initiator, service
 from twinlock.custody.purposes import CALLERS, Needs, Operation, acts_for_people, permit, reads_as_service, table
 
 PAGE = Path(__file__).parents[2] / "docs" / "custodian.md"
-PURPOSES = ["create-policy", "refresh", "assign", "roll", "move", "reencrypt", "add-mailbox", "probe", "index", ""]
+PURPOSES = [
+    "create-policy",
+    "refresh",
+    "assign",
+    "roll",
+    "move",
+    "reencrypt",
+    "add-mailbox",
+    "add-site",
+    "probe",
+    "index",
+    "",
+]
 INITIATORS = [USER, *(service(purpose) for purpose in PURPOSES)]
 STRANGERS = ["tik_cache_refresher", "recovery_handler", "alert_emitter", "", "Operator"]
 
@@ -25,12 +37,15 @@ ALLOWED = {
     ("dep_assigner", "service:roll", "make-container-keys"): "job roll",
     ("mailbox_reencryptor", "service:move", "make-container-keys"): "request twinlock.move.requested.v1",
     ("mailbox_reencryptor", "service:reencrypt", "open-container-key"): "job reencrypt",
+    ("site_reencryptor", "service:move", "make-container-keys"): "request twinlock.site-move.requested.v1",
+    ("site_reencryptor", "service:reencrypt", "open-container-key"): "job reencrypt",
     ("site_reencryptor", "service:assign", "rewrap-containers"): "job assign",
     ("site_reencryptor", "service:assign", "make-container-keys"): "job assign",
     ("site_reencryptor", "service:roll", "rewrap-containers"): "job roll",
     ("site_reencryptor", "service:roll", "make-container-keys"): "job roll",
     ("operator", "user", "open-container-key"): "nothing",
     ("operator", "service:add-mailbox", "make-container-keys"): "nothing",
+    ("operator", "service:add-site", "make-container-keys"): "nothing",
     ("operator", "service:probe", "probe"): "nothing",
     **{("operator", f"service:{purpose}", "open-container-key"): "nothing" for purpose in PURPOSES},
 }

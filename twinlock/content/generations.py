@@ -58,7 +58,9 @@ async def _switch(unit: Unit, newest: Sequence[WrappedContainerKey], rewrapped: 
         await unit.execute(_REWRAP, [_rewrapped_row(key) for key in rewrapped])
     await unit.execute(insert(container_keys), [_new_row(unit, key) for key in newest])
     await unit.execute(_POINT, [_pointing_row(key) for key in newest])
-    await _destroy_replaced(unit, [key.ref.container_id for key in newest])
+    ids = [key.ref.container_id for key in newest]
+    await _lift_folders(unit, ids)
+    await _destroy_replaced(unit, ids)
 
 
 async def _destroy_replaced(unit: Unit, ids: Sequence[str]) -> None:
@@ -81,7 +83,7 @@ async def destroy_empty(unit: Unit, locked: Container, candidates: Sequence[int]
     """
     row = container_keys.c
     if locked.geo is not None:
-        await _lift_folders(unit, locked)
+        await _lift_folders(unit, [locked.id])
     gone = await unit.execute(
         delete(container_keys).where(row.container_id == locked.id, row.generation.in_(candidates), ~_used())
     )
@@ -92,13 +94,13 @@ async def destroy_empty(unit: Unit, locked: Container, candidates: Sequence[int]
     return bool(gone.rowcount)
 
 
-async def _lift_folders(unit: Unit, locked: Container) -> None:
+async def _lift_folders(unit: Unit, ids: Sequence[str]) -> None:
     """Put empty folders, for which no key is used, under the newest generation: they must not keep an old one."""
     row = files.c
-    newest = select(containers.c.newest_generation).where(containers.c.id == locked.id).scalar_subquery()
+    newest = select(containers.c.newest_generation).where(containers.c.id == row.container_id).scalar_subquery()
     await unit.execute(
         update(files)
-        .where(row.container_id == locked.id, row.generation != newest, row.object_name.is_(None))
+        .where(row.container_id.in_(ids), row.generation != newest, row.object_name.is_(None))
         .values(generation=newest)
     )
 

@@ -9,7 +9,7 @@ from dataclasses import dataclass
 from enum import StrEnum
 
 from schemas.names import DEP_ASSIGNER, MAILBOX_REENCRYPTOR, OPERATOR, SITE_REENCRYPTOR
-from schemas.requests import MoveRequested, PolicyRequested, RefreshRequested
+from schemas.requests import MoveRequested, PolicyRequested, RefreshRequested, SiteMoveRequested
 from twinlock.custody.port import Initiator, InitiatorClass
 
 
@@ -68,6 +68,8 @@ _SERVICE: Mapping[str, Mapping[str, Permit]] = {
         "reencrypt": _permit(Operation.OPEN_CONTAINER_KEY, job="reencrypt"),
     },
     SITE_REENCRYPTOR: {
+        "move": _permit(Operation.MAKE_CONTAINER_KEYS, request=SiteMoveRequested.type),
+        "reencrypt": _permit(Operation.OPEN_CONTAINER_KEY, job="reencrypt"),
         "assign": _permit(Operation.REWRAP_CONTAINERS, Operation.MAKE_CONTAINER_KEYS, job="assign"),
         "roll": _permit(Operation.REWRAP_CONTAINERS, Operation.MAKE_CONTAINER_KEYS, job="roll"),
     },

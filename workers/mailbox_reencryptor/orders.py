@@ -1,4 +1,4 @@
-"""Order the re-encryption of a mailbox; whoever gives it a new key does."""
+"""Order the re-encryption of a container; whoever gives it a new key does."""
 
 from schemas.names import MAILBOX_REENCRYPTOR
 from twinlock.content.containers import Container
@@ -14,7 +14,7 @@ def job_id(container_id: str) -> str:
     return f"reencrypt:{container_id}"
 
 
-async def order(unit: Unit, container: Container, policy_id: str, left: int) -> None:
+async def order(unit: Unit, container: Container, policy_id: str, left: int, worker: str = MAILBOX_REENCRYPTOR) -> None:
     """Have a container re-encrypted to its newest key; a job that runs already gets the new target."""
     if not left:
         return
@@ -22,7 +22,7 @@ async def order(unit: Unit, container: Container, policy_id: str, left: int) -> 
         unit,
         NewJob(
             id=job_id(container.id),
-            worker=MAILBOX_REENCRYPTOR,
+            worker=worker,
             kind=PURPOSE,
             tenant_id=container.tenant_id,
             container_id=container.id,
@@ -30,4 +30,4 @@ async def order(unit: Unit, container: Container, policy_id: str, left: int) -> 
             total=left,
         ),
     )
-    await wakeups.wake(unit, MAILBOX_REENCRYPTOR)
+    await wakeups.wake(unit, worker)

@@ -9,10 +9,8 @@ from dataclasses import dataclass, field
 from sqlalchemy import exists, func, or_, select
 
 from events.handler import Asked
-from schemas.event import Event
-from schemas.facts import GeoCompleted, GeoProgressed, RolloutWoken
+from schemas.facts import GeoCompleted, GeoProgressed
 from schemas.identifiers import Workload
-from schemas.names import SITE_REENCRYPTOR
 from twinlock.content import containers, generations
 from twinlock.content.containers import Container
 from twinlock.content.generations import Switch
@@ -32,7 +30,6 @@ from workers.progress import tells
 from workers.settings import WorkerSettings
 from workers.site_reencryptor import geos
 from workers.site_reencryptor.orders import ROLL, answer_if_last, list_id
-from workers.steps import Step
 from workers.trouble import pause
 
 LEFT_BEHIND = "sites are left under an older TIK"
@@ -50,17 +47,16 @@ class Batch:
     rejected: dict[str, str] = field(default_factory=dict)
 
 
-class RolloutStep(Step[Batch]):
-    """Handle a wake-up: claim the next rollout and take one batch of its sites."""
-
-    consumer = SITE_REENCRYPTOR
-    handles: type[Event] = RolloutWoken
+class Rollout:
+    """Plan and apply the batches of jobs."""
 
     def __init__(self, store: Store, custodian: Custodian, settings: WorkerSettings) -> None:
-        super().__init__(store, settings)
+        self._store = store
         self._custodian = custodian
+        self._settings = settings
 
-    async def _plan(self, job: Job, asker: Asker) -> Batch:
+    async def plan(self, job: Job, asker: Asker) -> Batch:
+        """Have the keys of the next batch rewrapped and made."""
         async with self._store.read() as reader:
             policy = await load_policy(reader, job.policy_id or "")
             if policy is None:
@@ -84,7 +80,7 @@ class RolloutStep(Step[Batch]):
             return await rolls.left_behind(reader, policy, job.cursor, size)
         return await containers.page_of_geo(reader, job.tenant_id, job.payload["geo"], job.cursor, size)
 
-    async def _apply(self, unit: Unit, job: Job, batch: Batch) -> None:
+    async def apply(self, unit: Unit, job: Job, batch: Batch) -> None:
         """Switch the batch's sites; one that changed since it was read is left for the next pass."""
         await switching.check_policies(unit, batch.policy, batch.switches)
         switched = await generations.switch_all(unit, batch.switches)

@@ -134,14 +134,11 @@ class Custody:
     async def sites(self, policy: str, count: int) -> list[ContainerRef]:
         """Make many sites under a policy, each with its first key."""
         refs = [ContainerRef("acme", f"{policy}-{number}", 1) for number in range(count)]
-        async with asyncio.TaskGroup() as group:
-            making = [group.create_task(self.custodian.make_container_key(ref, policy, self.asker())) for ref in refs]
+        made = await self.custodian.make_container_keys(refs, policy, self.asker())
         rows = [_container(ref.container_id, policy, Workload.SITE, self.clock) for ref in refs]
         async with self.store.begin(CAUSE) as unit:
             await unit.execute(insert(containers), rows)
-            await unit.execute(
-                insert(container_keys), [_container_key(made.result().stored, self.clock) for made in making]
-            )
+            await unit.execute(insert(container_keys), [_container_key(each, self.clock) for each in made])
         await self.custodian.epoch.leave()
         self.restart()
         return refs

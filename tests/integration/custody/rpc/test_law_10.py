@@ -7,7 +7,7 @@ import pytest
 from sqlalchemy import delete, insert, update
 
 from schemas.identifiers import AvailabilityMode, Workload
-from schemas.requests import MoveRequested, PolicyRequested, RefreshRequested
+from schemas.requests import MoveRequested, PolicyRequested, RefreshRequested, SiteMoveRequested
 from twinlock.custody.errors import NotPermitted
 from twinlock.custody.naming import made_by
 from twinlock.custody.port import Asker, ContainerRef, JobRef, PolicyKeyOrder, RequestRef, service
@@ -224,6 +224,21 @@ async def test_law_10_roll_of_sites(custody: "Custody", afar: "Afar", ref: Conta
 
     with pytest.raises(NotPermitted, match="not about container other"):
         await custodian.rewrap_containers([other], "p", asker)
+
+
+async def test_law_10_move_of_a_site(custody: "Custody", afar: "Afar", ref: ContainerRef) -> None:
+    """Law 10: a site's move makes a key for a request, and its re-encryption opens keys of the job's own site alone."""
+    site = await _in_geo(custody, "site", "eu")
+    request = await afar.request(SiteMoveRequested)
+    job = await afar.job("reencrypt", SITES, container_id="site")
+    custodian = afar.caller(SITES)
+    await custodian.make_container_keys([replace(site, generation=2)], "p", afar.working("move", request))
+    await custodian.open_container_key(site, afar.working("reencrypt", job))
+
+    with pytest.raises(NotPermitted, match="not about container box"):
+        await custodian.open_container_key(ref, afar.working("reencrypt", job))
+    with pytest.raises(NotPermitted, match="may not ask"):
+        await custodian.open_container_key(site, afar.working("move", request))
 
 
 async def test_law_10_one_stranger_among_many(custody: "Custody", afar: "Afar", ref: ContainerRef) -> None:
