@@ -21,9 +21,36 @@ class Cast:
         return f"{self.tenant}/mail"
 
     @property
+    def documents(self) -> str:
+        """Name the policy for documents."""
+        return f"{self.tenant}/docs"
+
+    @property
+    def site(self) -> str:
+        """Name a site."""
+        return f"{self.tenant}/shipyard"
+
+    @property
+    def geo(self) -> str:
+        """Name the geo of the site."""
+        return "EUR"
+
+    @property
+    def vaults(self) -> tuple[str, str]:
+        """Name the two vaults."""
+        return f"vault-1{self.mark}", f"vault-2{self.mark}"
+
+    @property
+    def document_keys(self) -> tuple[str, str]:
+        """Name a key for documents in each of the two vaults."""
+        first, second = self.vaults
+        return f"local://{first}/docs", f"local://{second}/docs"
+
+    @property
     def keys(self) -> tuple[str, str]:
         """Name a key in each of two vaults."""
-        return f"local://vault-1{self.mark}/mail", f"local://vault-2{self.mark}/mail"
+        first, second = self.vaults
+        return f"local://{first}/mail", f"local://{second}/mail"
 
     @property
     def ann(self) -> str:

@@ -42,11 +42,11 @@ def pieces(items: Iterable[bytes]) -> set[bytes]:
 
 
 def readable(wanted: Collection[bytes], stored: Iterable[Path]) -> str:
-    """Search files for pieces of mail; name the first file that holds one."""
+    """Search files for pieces of content; name the first file that holds one."""
     for path in stored:
         content = path.read_bytes()
         if any(piece in content for piece in wanted):
-            return f"{path.name} holds mail that anybody can read"
+            return f"{path.name} holds content that anybody can read"
     return ""
 
 

@@ -8,12 +8,13 @@ import io
 import json
 import os
 import shlex
+import subprocess
 import sys
 import time
 from collections.abc import Callable, Iterator
 from dataclasses import dataclass, field
 from pathlib import Path
-from typing import Any
+from typing import IO, Any
 
 from rich.console import Console
 
@@ -107,6 +108,17 @@ class Stage:
         for each in [*said, f"[exit code {code}]"]:
             self._print(f"   {each}")
         return said[0] if code == 1 and said else ""
+
+    @contextlib.contextmanager
+    def reading(self, line: str) -> Iterator[IO[bytes]]:
+        """Type a command that has to succeed, in a process of its own, and lend its output while it is written."""
+        self._print(f"   $ twinlock {line}", "cyan")
+        command = [sys.executable, "-c", "from cli.entry import main; main()", *shlex.split(line)]
+        with subprocess.Popen(command, stdout=subprocess.PIPE) as process:  # noqa: S603  # what the story types
+            assert process.stdout is not None  # noqa: S101  # narrows the type
+            yield process.stdout
+        if process.returncode != 0:
+            raise Stopped(f"`twinlock {line}` ended with exit code {process.returncode}")
 
     def tell(self, text: str) -> None:
         """Say something about the whole."""

@@ -10,8 +10,9 @@ from pathlib import Path
 from shlex import quote
 from typing import Any
 
+from cli.demo import library, proof, sites
 from cli.demo import mail as sources
-from cli.demo import proof
+from cli.demo.library import LARGE_BYTES
 from cli.demo.mail import COPIES, Mail
 from cli.demo.stage import Stage, Stopped, Twinlock
 from cli.entry import INTERRUPTED
@@ -24,12 +25,13 @@ from twinlock.errors import TwinlockError
 _PAUSE = 2.0  # seconds between two tries
 
 
-def run(keep: Path | None, twinlock: Twinlock, copies: int = COPIES) -> int:
+def run(keep: Path | None, twinlock: Twinlock, copies: int = COPIES, large_bytes: int = LARGE_BYTES) -> int:
     """Tell the story in a temporary home, or in the folder to keep; return the exit code."""
     try:
         with _folder(keep) as folder:
             stage = Stage(folder, twinlock, _fleet())
             with stage.set():
+                library.make(stage.folder, large_bytes)
                 return _tell(stage, copies, keep is not None)
     except KeyboardInterrupt:
         complain(Failure("interrupted"))
@@ -61,7 +63,7 @@ def _folder(keep: Path | None) -> Iterator[Path]:
 
 
 def _tell(stage: Stage, copies: int, kept: bool) -> int:
-    stage.tell("Two keys of a customer take over three mailboxes, and give them back.")
+    stage.tell("Two keys of a customer take over three mailboxes, and give them back; then a library of documents.")
     stage.tell("What follows a $ is what a person would type. The folder of it all:")
     stage.tell(f"{stage.folder}{'' if kept else ' (removed at the end)'}")
     mail = sources.make(stage.folder, copies)
@@ -247,6 +249,10 @@ SCENES: tuple[tuple[str, Scene], ...] = (
     ("rotate the keys", _rotate),
     ("revoke, and heal", _revoke),
     ("revert", _revert),
+    ("a site under two keys", lambda stage, mail: sites.bring_in(stage)),
+    ("a vault slows down and dies", lambda stage, mail: sites.lose_a_vault(stage)),
+    ("files equal, and unreadable", lambda stage, mail: sites.compare(stage)),
+    ("the kill switch", lambda stage, mail: sites.pull_the_plug(stage)),
 )
 
 

@@ -13,7 +13,7 @@ from cli.demo.mail import CALENDAR
 from cli.demo.stage import Stage
 from cli.main import run
 
-COPIES = 40
+COPIES, LARGE_BYTES = 40, 3 * 1024 * 1024
 
 
 @pytest.fixture(autouse=True)
@@ -35,17 +35,17 @@ def test_demo(tmp_path: Path, capfd: pytest.CaptureFixture[str], monkeypatch: py
     own = {"TWINLOCK_HOME": str(tmp_path / "own"), "TWINLOCK_DATABASE": f"sqlite+aiosqlite:///{tmp_path}/own.db"}
     for name, value in own.items():
         monkeypatch.setenv(name, value)
-    code = story.run(tmp_path / "demo", run, COPIES)
+    code = story.run(tmp_path / "demo", run, COPIES, LARGE_BYTES)
     out, err = capfd.readouterr()
     here = {path.name for path in tmp_path.iterdir()}
 
     assert (0, dict.fromkeys([title for title, _ in story.SCENES], "ok")) == (code, results(out)), err
-    assert out.count("   ok: ") == 16
+    assert out.count("   ok: ") == 26
     assert "Every proof held" in out
     assert "FAILED" not in out
     assert "\x1b" not in out
     assert "$ twinlock mailbox export ben@contoso.example refused/0\n   twinlock: policy contoso/mail refuses" in out
-    assert {"re-encrypting"} >= {line.partition(":")[0] for line in err.splitlines()}
+    assert {"re-encrypting", "rewrapping"} >= {line.partition(":")[0] for line in err.splitlines()}
     assert {"demo"} == here
     assert own == {name: os.environ[name] for name in own}
 
@@ -62,14 +62,14 @@ def test_broken_proofs_are_noticed(tmp_path: Path, capfd: pytest.CaptureFixture[
             (demo / "home" / "objects" / "planted").write_bytes((demo / CALENDAR / "keel-laying.ics").read_bytes())
         return code
 
-    code = story.run(demo, tampering, copies=1)
+    code = story.run(demo, tampering, copies=1, large_bytes=LARGE_BYTES)
     out, err = capfd.readouterr()
     failed = {title for title, result in results(out).items() if result != "ok"}
 
     assert (1, {"export equals import", "no plaintext on disk"}) == (code, failed)
     assert len(results(out)) == len(story.SCENES)
     assert "twinlock: the demo failed: export equals import: 1 items are missing or changed" in err
-    assert "no plaintext on disk: planted holds mail that anybody can read" in err
+    assert "no plaintext on disk: planted holds content that anybody can read" in err
 
 
 def test_failing_command_stops(tmp_path: Path, capfd: pytest.CaptureFixture[str]) -> None:

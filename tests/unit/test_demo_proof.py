@@ -61,7 +61,8 @@ def test_planted_plaintext_is_found(tmp_path: Path) -> None:
     (deep / "planted").write_bytes(b"\0" * 70_000 + PIECE + b"\0")
 
     assert (
-        proof.readable({PIECE, b"something else"}, proof.paths(tmp_path)) == "planted holds mail that anybody can read"
+        proof.readable({PIECE, b"something else"}, proof.paths(tmp_path))
+        == "planted holds content that anybody can read"
     )
 
 
