@@ -10,11 +10,12 @@ from cryptography.hazmat.primitives.kdf.hkdf import HKDF
 from tink import aead, secret_key_access, streaming_aead
 from tink.proto import aes_gcm_hkdf_streaming_pb2, aes_gcm_pb2, common_pb2, tink_pb2
 
-from twinlock.keys.context import ItemContext
+from twinlock.keys.blobs import BlobKey, BlobOpener
+from twinlock.keys.context import BlobContext, ItemContext
 from twinlock.keys.errors import DecryptionError
 from twinlock.keys.items import STREAM_ABOVE, ItemCipher
 from twinlock.keys.secret import SecretKey
-from twinlock.keys.streaming import ciphertext_length, decrypt_stream, encrypt_stream
+from twinlock.keys.streaming import HEADER_BYTES, Layout, ciphertext_length, decrypt_stream, encrypt_stream
 
 KEY = bytes(range(32))
 PLACE = ItemContext("contoso", "kim", 3, "item", 1)
@@ -55,13 +56,16 @@ def tink_item() -> aead.Aead:
 @pytest.fixture(scope="module")
 def tink_stream() -> streaming_aead.StreamingAead:
     """Return Tink's streaming AEAD under the stream key."""
+    return stream_primitive("twinlock.item-stream.v1")
+
+
+def stream_primitive(label: str) -> streaming_aead.StreamingAead:
+    """Return Tink's streaming AEAD under a sub-key."""
     streaming_aead.register()
     params = aes_gcm_hkdf_streaming_pb2.AesGcmHkdfStreamingParams(
         ciphertext_segment_size=65536, derived_key_size=32, hkdf_hash_type=common_pb2.SHA256
     )
-    key = aes_gcm_hkdf_streaming_pb2.AesGcmHkdfStreamingKey(
-        version=0, params=params, key_value=subkey("twinlock.item-stream.v1")
-    )
+    key = aes_gcm_hkdf_streaming_pb2.AesGcmHkdfStreamingKey(version=0, params=params, key_value=subkey(label))
     return handle("AesGcmHkdfStreamingKey", key.SerializeToString()).primitive(streaming_aead.StreamingAead)
 
 
@@ -78,10 +82,10 @@ class Sink(io.BytesIO):
         """Stay open: what was written is read afterwards."""
 
 
-def written_by_tink(primitive: streaming_aead.StreamingAead, plaintext: bytes) -> bytes:
+def written_by_tink(primitive: streaming_aead.StreamingAead, plaintext: bytes, associated: bytes = ASSOCIATED) -> bytes:
     """Return a stream that Tink wrote."""
     sink = Sink()
-    with primitive.new_encrypting_stream(sink, ASSOCIATED) as stream:
+    with primitive.new_encrypting_stream(sink, associated) as stream:
         stream.write(plaintext)
     return sink.getvalue()
 
@@ -132,3 +136,25 @@ def test_truncated_streams(cipher: ItemCipher, tink_stream: streaming_aead.Strea
         tink_stream.new_decrypting_stream(io.BytesIO(ours[:-1]), ASSOCIATED).read()
     with pytest.raises(DecryptionError):
         list(decrypt_stream(cipher.stream_key(), ASSOCIATED, [theirs[:-1]]))
+
+
+SITE_PLACE = BlobContext("contoso", "hq", 3, "file", 2)
+
+
+@pytest.mark.parametrize("length", EDGES)
+def test_blobs(length: int) -> None:
+    """Tink opens our blobs with the blob's stream key and context, and we open Tink's, at every length at an edge."""
+    theirs, associated = stream_primitive("twinlock.blob.v1"), SITE_PLACE.encode()
+    key, plaintext = BlobKey(SecretKey(KEY), SITE_PLACE), os.urandom(length)
+    encrypter = key.encrypter()
+    ours = encrypter.update(plaintext) + encrypter.finish()
+    blob = written_by_tink(theirs, plaintext, associated)
+    layout = Layout(length)
+    last = blob[layout.begin(layout.segments - 1) :]
+    opener = BlobOpener(key.opener(blob[:HEADER_BYTES]), layout, len(blob), last)
+
+    assert plaintext == theirs.new_decrypting_stream(io.BytesIO(ours), associated).read()
+    assert layout.length == len(ours) == len(blob)
+    assert plaintext == opener.open(0, blob[HEADER_BYTES:])
+    with pytest.raises(tink.TinkError):
+        theirs.new_decrypting_stream(io.BytesIO(ours), ASSOCIATED).read()

@@ -8,11 +8,12 @@ from cryptography.hazmat.primitives.ciphers.aead import AESGCM
 from cryptography.hazmat.primitives.hashes import SHA256
 from cryptography.hazmat.primitives.kdf.hkdf import HKDF
 
-from twinlock.keys.context import ContainerKeyContext, ItemContext, PolicyKeyContext
+from twinlock.keys.blobs import BlobKey, BlobOpener, SiteCipher
+from twinlock.keys.context import BlobContext, ContainerKeyContext, ItemContext, PolicyKeyContext
 from twinlock.keys.items import ItemCipher
 from twinlock.keys.root_payload import open_payload, seal
 from twinlock.keys.secret import SecretKey
-from twinlock.keys.streaming import StreamDecrypter, encrypt_stream
+from twinlock.keys.streaming import Layout, StreamDecrypter, encrypt_stream
 from twinlock.keys.wrap import WRAPPED_KEY_BYTES, unwrap_key, wrap_key
 
 WRAPPING, KEY, NONCE = bytes(range(32)), bytes(range(32, 64)), bytes(range(64, 76))
@@ -45,17 +46,31 @@ ITEM_BYTES = (
 )
 
 
+BLOB_PLACE = BlobContext("contoso", "hq", 3, "f", 2)
+BLOB_FIELDS = (
+    b"\x00\x06tenant\x00\x08scontoso"
+    b"\x00\x09container\x00\x03shq"
+    b"\x00\x0ageneration\x00\x09i\x00\x00\x00\x00\x00\x00\x00\x03"
+    b"\x00\x04file\x00\x02sf"
+    b"\x00\x07version\x00\x09i\x00\x00\x00\x00\x00\x00\x00\x02"
+)
+BLOB_BYTES = b"\x00\x13twinlock.context.v1\x00\x04blob" + BLOB_FIELDS
+BLOB_KEY_BYTES = b"\x00\x13twinlock.context.v1\x00\x08blob-key" + BLOB_FIELDS
+
+
 def hkdf(key: bytes, info: bytes, length: int = 32, salt: bytes = b"") -> bytes:
     """Call the primitive."""
     return HKDF(SHA256(), length, salt, info).derive(key)
 
 
 def test_context_bytes() -> None:
-    """The three contexts encode to exactly these bytes."""
+    """The contexts encode to exactly these bytes."""
 
     assert POLICY_BYTES == POLICY_PLACE.encode()
     assert CONTAINER_BYTES == CONTAINER_PLACE.encode()
     assert ITEM_BYTES == ITEM_PLACE.encode()
+    assert BLOB_BYTES == BLOB_PLACE.encode()
+    assert BLOB_KEY_BYTES == BLOB_PLACE.of_key.encode()
 
 
 def test_commitment_bytes() -> None:
@@ -113,10 +128,10 @@ def test_stream_key_bytes() -> None:
     assert SecretKey(hkdf(KEY, b"twinlock.item-stream.v1\x00")) == ItemCipher(SecretKey(KEY)).stream_key()
 
 
-def stream_by_hand(plaintext: bytes) -> bytes:
+def stream_by_hand(plaintext: bytes, key: bytes = KEY, context: bytes = ITEM_BYTES) -> bytes:
     """Build a stream segment by segment."""
     salt, prefix, parts, index = bytes(range(32)), bytes(range(7)), [], 0
-    gcm = AESGCM(hkdf(KEY, ITEM_BYTES, salt=salt))
+    gcm = AESGCM(hkdf(key, context, salt=salt))
     parts, rest, room = [b"\x28" + salt + prefix], plaintext, 65480
     while len(rest) > room:
         parts.append(gcm.encrypt(prefix + index.to_bytes(4, "big") + b"\x00", rest[:room], None))
@@ -143,3 +158,25 @@ def test_stream_is_readable() -> None:
 
     assert b"\x28" == stream[:1]
     assert plaintext == first + last
+
+
+@pytest.mark.parametrize("length", [0, 1, 65480, 65481, 200_000])
+def test_blob_bytes(length: int) -> None:
+    """A wrapped blob key and a blob made by hand open; the blob key's own bytes encrypt nothing."""
+    expanded = hkdf(WRAPPING, b"twinlock.wrap.v1\x00" + BLOB_KEY_BYTES, 64)
+    wrapped = b"\x01" + NONCE + AESGCM(expanded[:32]).encrypt(NONCE, KEY, BLOB_KEY_BYTES) + expanded[32:]
+    plaintext = bytes(range(251)) * (length // 251) + bytes(length % 251)
+    blob = stream_by_hand(plaintext, hkdf(KEY, b"twinlock.blob.v1\x00"), BLOB_BYTES)
+    layout = Layout(length)
+    key = SiteCipher(SecretKey(WRAPPING)).open(wrapped, BLOB_PLACE)
+    last = blob[layout.begin(layout.segments - 1) :]
+
+    assert plaintext == BlobOpener(key.opener(blob[:40]), layout, len(blob), last).open(0, blob[40:])
+
+
+def test_content_mac_bytes() -> None:
+    """The content MAC is HMAC-SHA256 under a key derived from the blob key."""
+    mac = BlobKey(SecretKey(KEY), BLOB_PLACE).mac()
+    mac.update(b"hello")
+
+    assert hmac.digest(hkdf(KEY, b"twinlock.content-mac.v1\x00"), b"hello", "sha256") == mac.digest()

@@ -84,7 +84,9 @@ class Entry:
             descriptor = os.open(self.place, os.O_RDONLY | os.O_NOFOLLOW | os.O_NONBLOCK | os.O_CLOEXEC)
             with os.fdopen(descriptor, "rb", buffering=0) as file:
                 self._require_same(descriptor, place)
+                # Each time: what grows while it is read would never end.
                 while chunk := file.read(_CHUNK):
+                    self._require_same(descriptor, place)
                     yield chunk
                 self._require_same(descriptor, place)
 
