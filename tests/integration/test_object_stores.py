@@ -7,7 +7,7 @@ from random import Random
 from typing import TYPE_CHECKING
 
 import pytest
-from sqlalchemy import select
+from sqlalchemy import select, update
 
 from schemas.identifiers import RequestOutcome
 from schemas.requests import MoveRequested
@@ -16,6 +16,9 @@ from tests.servers.process import free_ports
 from twinlock.content.backends import open_backend
 from twinlock.content.objects import ObjectGone, Objects, ObjectsTrouble
 from twinlock.content.settings import MIB
+from twinlock.custody.port import USER, Asker
+from twinlock.keys.errors import DecryptionError
+from twinlock.store.tables.content import files
 from twinlock.store.tables.work import jobs
 from twinlock.store.unit import Cause
 
@@ -97,6 +100,31 @@ async def test_mailbox(stored: "World", pump: "Pump") -> None:
     assert RequestOutcome.DONE == outcome[0]
     assert sorted(bodies) == sorted(before.values())
     assert before == await stored.content("ann@acme.example")
+
+
+async def test_site(stored: "World") -> None:
+    """Files on both sides of every bound come back, whole and in ranges; one that was cut gives nothing out."""
+    site, sizes = await stored.site("hq"), (0, 1, 300_000, PART, 2 * PART + 1)
+    for size in sizes:
+        await stored.put_file(site, str(size).encode(), bytes(range(250)) * (size // 250) + bytes(size % 250))
+    found = await stored.tree(site)
+    reading, asker = stored.files, Asker(USER, CAUSE)
+
+    assert list(sizes) == sorted(map(len, found.values()))
+    for path, body in found.items():
+        for start in {0, 65_479, len(body) - 5, len(body) // 2} & set(range(len(body))):
+            chunks = [chunk async for chunk in reading.range(site, path, start, start + 9, asker)]
+
+            assert body[start : start + 9] == b"".join(chunks)
+    async with stored.store.begin(CAUSE) as unit:
+        await unit.execute(update(files).where(files.c.size == PART).values(size=PART + 1))
+    for reads in (stored.file(site, str(PART).encode()), _first(stored, site, str(PART).encode())):
+        with pytest.raises(DecryptionError):
+            await reads
+
+
+async def _first(world: "World", site: str, path: bytes) -> bytes:
+    return b"".join([chunk async for chunk in world.files.range(site, path, 0, 1, Asker(USER, CAUSE))])
 
 
 async def _troubles(world: "World", url: str) -> list[str]:

@@ -18,7 +18,7 @@ from twinlock.custody.warrants import check
 from twinlock.store.tables.content import containers
 from twinlock.store.tables.custody import policies
 from twinlock.store.tables.tenants import tenants
-from twinlock.store.tables.work import jobs, requests
+from twinlock.store.tables.work import geos, jobs, requests
 from twinlock.store.unit import Cause
 
 if TYPE_CHECKING:
@@ -334,6 +334,20 @@ async def test_law_10_operator_rewraps_nothing(afar: "Afar", ref: ContainerRef) 
     for wrong in (replace(ref, generation=2), ContainerRef("acme", "fresh", 1)):
         with pytest.raises(NotPermitted, match="begins under the service policy"):
             await custodian.make_container_keys([wrong], "p", afar.working("add-mailbox", None))
+
+
+async def test_law_10_new_site(custody: "Custody", afar: "Afar", ref: ContainerRef) -> None:
+    """Law 10: an operator begins a site under the policy of a geo of that tenant, and under no other tenant's."""
+    custodian, asker = afar.caller("operator"), afar.working("add-site", None)
+    fresh, strange = ContainerRef(ref.tenant_id, "fresh", 1), ContainerRef("stranger", "fresh", 1)
+    async with custody.store.begin(Cause("test")) as unit:
+        row = {"state": "registered", "since": custody.store.clock.now(), "version": 1}
+        await unit.execute(geos.insert().values(tenant_id=ref.tenant_id, geo="EUR", policy_id="p", **row))
+    made = await custodian.make_container_key(fresh, "p", asker)
+
+    assert ("p", fresh) == (made.stored.policy_id, made.stored.ref)
+    with pytest.raises(NotPermitted, match="begins under the service policy"):
+        await custodian.make_container_key(strange, "p", asker)
 
 
 async def test_refusals_are_not_waited_for(afar: "Afar", ref: ContainerRef) -> None:
