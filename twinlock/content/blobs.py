@@ -25,7 +25,7 @@ from twinlock.keys.guarded import Buffer
 from twinlock.keys.streaming import HEADER_BYTES, SEGMENT_BYTES, Layout
 from twinlock.store.unit import StaleRead
 
-CHUNK = 4 * MIB
+CHUNK = 1 * MIB
 _PIECE = CHUNK // SEGMENT_BYTES  # segments
 _INLINE = 128 * KIB  # less is done sooner than another thread is told to
 _WASTE = 256 * KIB  # what is read in vain sooner than asked for apart

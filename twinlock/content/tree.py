@@ -16,7 +16,7 @@ from typing import Self
 from twinlock.content.sources import NotMail, SourceChanged, Unreadable
 from twinlock.content.sources.errors import reading, shown
 
-_CHUNK = 4 * 1024 * 1024
+_CHUNK = 1024 * 1024
 _TICK_NS = 100_000_000  # longer than a file system's clock stands still: a change within goes unseen by the stamp
 
 
