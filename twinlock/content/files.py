@@ -10,6 +10,7 @@ from dataclasses import dataclass
 
 from sqlalchemy import delete, select
 
+from schemas.identifiers import Workload
 from twinlock.content import containers, generations
 from twinlock.content.blobs import COLUMNS, Blob, Blobs, StoredFile
 from twinlock.content.containers import Container
@@ -181,7 +182,7 @@ class Files:
         """Find a file by one statement where the site is named in full; only what is not there costs more."""
         query = select(container_rows.c.tenant_id, files.c.container_id, *(files.c[name] for name in COLUMNS))
         joined = query.join_from(files, container_rows, files.c.container_id == container_rows.c.id)
-        named = (container_rows.c.workload == "site", container_rows.c.name == site, files.c.path == path)
+        named = (container_rows.c.workload == Workload.SITE, container_rows.c.name == site, files.c.path == path)
         async with self._store.glance() as reader:
             row = await reader.row(joined.where(*named))
         if row is not None and not is_folder(path):
