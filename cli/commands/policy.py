@@ -27,6 +27,9 @@ DEFAULT_MODES = {Workload.MAILBOX: AvailabilityMode.STANDARD, Workload.SITE: Ava
 MOST_MAILBOXES = 500
 SHOWN = 5
 _NAMES = {Workload.MAILBOX: ("mailbox", "mailboxes"), Workload.SITE: ("site", "sites")}
+# What rewrapping does not do is said wherever it is offered.
+_REWRAPS = "Keys are rewrapped: that ends use through the service; an old key and an old copy end by `site move` alone."
+_OF_SITES = "Mailboxes are re-encrypted; site keys are rewrapped, and `site move` re-encrypts."
 _DOES = {Workload.MAILBOX: "re-encrypting", Workload.SITE: "rewrapping"}
 
 
@@ -121,7 +124,7 @@ async def assign(
     mailbox: Annotated[list[str] | None, typer.Option("--mailbox", metavar="ADDRESS", help="A mailbox.")] = None,
     all_mailboxes: Annotated[bool, typer.Option("--all-mailboxes", help="All mailboxes of the tenant.")] = False,
     tenant: OptionalTenant = None,
-    geo: Annotated[list[str] | None, typer.Option("--geo", metavar="G", help="All sites of a geo.")] = None,
+    geo: Annotated[list[str] | None, typer.Option("--geo", metavar="G", help=f"All sites of a geo. {_REWRAPS}")] = None,
     all_geos: Annotated[bool, typer.Option("--all-geos", help="All sites of the tenant, in every geo.")] = False,
 ) -> Result:
     """Put mailboxes or sites under a policy and change their keys; `service` reverts them to the provider's keys."""
@@ -200,7 +203,8 @@ async def refresh(
     session: Session,
     policy: PolicyName,
     new_policy_key: Annotated[
-        bool, typer.Option("--new-policy-key", help="Make a new policy key, and bring everything under it.")
+        bool,
+        typer.Option("--new-policy-key", help=f"Make a new policy key, and bring everything under it. {_OF_SITES}"),
     ] = False,
 ) -> Result:
     """Bring a policy onto the newest versions of its root keys, after a rotation in their vaults."""

@@ -18,7 +18,7 @@ from schemas.identifiers import AvailabilityMode, Workload
 from schemas.names import DEP_ASSIGNER, OPERATOR, WORKERS
 from schemas.producers import PRODUCERS
 from schemas.registry import EVENTS, FACTS
-from schemas.requests import AssignmentRequested, MoveRequested, PolicyRequested, RefreshRequested
+from schemas.requests import AssignmentRequested, MoveRequested, PolicyRequested, RefreshRequested, SiteMoveRequested
 from twinlock.clock import ManualClock
 from twinlock.store.tables.bus import outbox
 from twinlock.store.unit import LOCAL_PUBLISHER, Store, Unit
@@ -118,12 +118,15 @@ async def test_workers_tell_what_they_may(world: "World", pump: "Pump", monkeypa
     monkeypatch.setattr(pump, "_handle", as_its_worker)
     told: dict[str, set[str]] = {}
     await world.mailbox("ann@acme.example", *(bytes([number]) * 50 for number in range(20)))
+    await world.site("plans", one=b"1", two=b"2")
     keys = ("local://vault-1/key", "local://vault-2/key")
     for request in (
         PolicyRequested(tenant="acme", name="new", workload=Workload.MAILBOX, mode=AvailabilityMode.STRICT, keys=keys),
         AssignmentRequested(policy="policy-p", mailboxes=("ann@acme.example",)),
         RefreshRequested(policy="acme/new"),
         MoveRequested(mailbox="ann@acme.example"),
+        AssignmentRequested(policy="policy-europe", geos=("EUR",)),
+        SiteMoveRequested(tenant="acme", site="plans"),
     ):
         world.store.sender = OPERATOR
         await pump.publisher.request(request)
@@ -133,7 +136,7 @@ async def test_workers_tell_what_they_may(world: "World", pump: "Pump", monkeypa
             await pump.step()
     facts = {event_type: by for event_type, by in told.items() if event_type in PRODUCERS}
 
-    assert len(facts) >= 6
+    assert len(facts) >= 9
     assert {} == {name: by - PRODUCERS[name] for name, by in facts.items() if not by <= PRODUCERS[name]}
 
 
