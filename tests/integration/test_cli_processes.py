@@ -90,7 +90,7 @@ def test_two_inits_at_once(tmp_path: Path) -> None:
 
     assert [0, 0] == [code for code, _, _ in results]
     assert [False, True] == sorted(json.loads(out)["changed"] for _, out, _ in results)
-    assert ["service"] == [policy["name"] for policy in twinlock(tmp_path / "home", "policy", "list")]
+    assert ["service", "service-site"] == [policy["name"] for policy in twinlock(tmp_path / "home", "policy", "list")]
 
 
 def test_interrupted_init_is_repaired(tmp_path: Path) -> None:
@@ -103,7 +103,7 @@ def test_interrupted_init_is_repaired(tmp_path: Path) -> None:
     assert "not done after 0 s" in err
     assert again["changed"]
     assert not twinlock(home, "init")["changed"]
-    assert ["service"] == [policy["name"] for policy in twinlock(home, "policy", "list")]
+    assert ["service", "service-site"] == [policy["name"] for policy in twinlock(home, "policy", "list")]
 
 
 @pytest.mark.parametrize("number", [signal.SIGTERM, signal.SIGINT])
