@@ -49,12 +49,12 @@ async def new_key(world: "World", site: str, policy: str = SITES) -> None:
     async with world.store.read() as reader:
         seen = await containers.find_site(reader, site)
     ref = ContainerRef(seen.tenant_id, seen.id, seen.newest.number + 1)
-    made = await world.custodian.make_container_key(ref, policy, ASKER)
+    (made,) = await world.custodian.make_container_keys([ref], policy, ASKER)
     refs = [seen.ref(number) for number in sorted(seen.live)]
     rewrapped = await world.custodian.rewrap_containers(refs, policy, ASKER) if policy != seen.policy_id else []
     async with world.store.begin(CAUSE) as unit:
         locked = await containers.lock_as_read(unit, seen)
-        await generations.switch(unit, locked, made.stored, rewrapped)
+        await generations.switch(unit, locked, made, rewrapped)
 
 
 async def live(world: "World", site: str) -> list[int]:

@@ -343,11 +343,11 @@ async def test_law_10_new_site(custody: "Custody", afar: "Afar", ref: ContainerR
     async with custody.store.begin(Cause("test")) as unit:
         row = {"state": "registered", "since": custody.store.clock.now(), "version": 1}
         await unit.execute(geos.insert().values(tenant_id=ref.tenant_id, geo="EUR", policy_id="p", **row))
-    made = await custodian.make_container_key(fresh, "p", asker)
+    (made,) = await custodian.make_container_keys([fresh], "p", asker)
 
-    assert ("p", fresh) == (made.stored.policy_id, made.stored.ref)
+    assert ("p", fresh) == (made.policy_id, made.ref)
     with pytest.raises(NotPermitted, match="begins under the service policy"):
-        await custodian.make_container_key(strange, "p", asker)
+        await custodian.make_container_keys([strange], "p", asker)
 
 
 async def test_refusals_are_not_waited_for(afar: "Afar", ref: ContainerRef) -> None:
