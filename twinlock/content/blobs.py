@@ -44,7 +44,7 @@ class Blob:
 
 @dataclass(frozen=True, slots=True)
 class StoredFile:
-    """Describe a row of `files`; an empty folder has no blob."""
+    """Describe a row of `files`; an empty folder has no blob, and generation 0."""
 
     id: str
     path: bytes
@@ -58,7 +58,7 @@ class StoredFile:
     @classmethod
     def of(cls, row: Row[Any]) -> "StoredFile":
         """Read the columns of a row of `files`."""
-        return cls(*(getattr(row, name) for name in COLUMNS))
+        return cls(row.id, row.path, row.generation or 0, *(getattr(row, name) for name in COLUMNS[3:]))
 
     def blob(self, tenant_id: str, container_id: str) -> Blob:
         """Return the blob of a file in this site."""
@@ -98,7 +98,7 @@ class Blobs:
         except StaleRead:
             # The source can't be read a second time, and of the first nothing is left.
             raise TwinlockError("the upload took longer than it may", hint="begin it again") from None
-        return Blob(context, writing.size, wrapped, writing.mac.digest(), name), key
+        return Blob(context, writing.size, wrapped, writing.mac.finish(), name), key
 
     def read(self, cipher: SiteCipher, blob: Blob) -> AsyncGenerator[bytes]:
         """Yield a whole blob, authenticated chunk by chunk; a damaged or cut one ends in DecryptionError."""
@@ -181,7 +181,7 @@ class Blobs:
 
 
 class _Writing:
-    """Encrypt one stream and take its MAC, both at the same time."""
+    """Encrypt one stream, and take its MAC on the way."""
 
     def __init__(self, key: BlobKey) -> None:
         self._encrypter = key.encrypter()
@@ -189,26 +189,19 @@ class _Writing:
         self.size = 0
 
     def at_once(self, plain: bytes) -> bytes:
-        self._count(plain)
-        self.mac.update(plain)
-        return self._encrypter.update(plain) + self._encrypter.finish()
+        return self._advance(plain) + self._encrypter.finish()
 
     async def stream(self, first: bytes, second: bytes, rest: AsyncIterator[bytes]) -> AsyncIterator[bytes]:
         for chunk in (first, second):
-            yield await self._advance(chunk)
+            yield await asyncio.to_thread(self._advance, chunk)
         async for chunk in rest:
-            yield await self._advance(chunk)
+            yield await asyncio.to_thread(self._advance, chunk)
         yield self._encrypter.finish()
 
-    async def _advance(self, chunk: bytes) -> bytes:
-        self._count(chunk)
-        marking = _begin(len(chunk), lambda: self.mac.update(chunk))
-        sealed = await asyncio.to_thread(self._encrypter.update, chunk)
-        await marking
-        return sealed
-
-    def _count(self, chunk: bytes) -> None:
+    def _advance(self, chunk: bytes) -> bytes:
         self.size += len(chunk)
+        self.mac.update(chunk)
+        return self._encrypter.update(chunk)
 
 
 async def gathered(chunks: AsyncIterator[bytes], least: int = CHUNK) -> AsyncGenerator[bytes]:

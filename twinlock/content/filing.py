@@ -219,7 +219,7 @@ def _inserted(unit: Unit, locked: Container, draft: FileDraft) -> dict[str, Any]
         "container_id": locked.id,
         "id": draft.id,
         "path": draft.path,
-        "generation": locked.newest.number,
+        "generation": locked.newest.number if blob else None,
         "version": 1,
         "size": blob.size if blob else 0,
         "wrapped_key": blob.wrapped_key if blob else None,

@@ -59,7 +59,6 @@ async def _switch(unit: Unit, newest: Sequence[WrappedContainerKey], rewrapped: 
     await unit.execute(insert(container_keys), [_new_row(unit, key) for key in newest])
     await unit.execute(_POINT, [_pointing_row(key) for key in newest])
     ids = [key.ref.container_id for key in newest]
-    await _lift_folders(unit, ids)
     await _destroy_replaced(unit, ids)
 
 
@@ -82,8 +81,6 @@ async def destroy_empty(unit: Unit, locked: Container, candidates: Sequence[int]
     The container's version moves, so that whoever read the old generations starts over.
     """
     row = container_keys.c
-    if locked.geo is not None:
-        await _lift_folders(unit, [locked.id])
     gone = await unit.execute(
         delete(container_keys).where(row.container_id == locked.id, row.generation.in_(candidates), ~_used())
     )
@@ -92,17 +89,6 @@ async def destroy_empty(unit: Unit, locked: Container, candidates: Sequence[int]
             update(containers).where(containers.c.id == locked.id).values(version=containers.c.version + 1)
         )
     return bool(gone.rowcount)
-
-
-async def _lift_folders(unit: Unit, ids: Sequence[str]) -> None:
-    """Put empty folders, for which no key is used, under the newest generation: they must not keep an old one."""
-    row = files.c
-    newest = select(containers.c.newest_generation).where(containers.c.id == row.container_id).scalar_subquery()
-    await unit.execute(
-        update(files)
-        .where(row.container_id.in_(ids), row.generation != newest, row.object_name.is_(None))
-        .values(generation=newest)
-    )
 
 
 def _used() -> ColumnElement[bool]:

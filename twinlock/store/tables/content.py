@@ -81,23 +81,24 @@ items = Table(
 
 # Files of sites, each one blob under its own key, which the site key of `generation` wraps; law 3 as above. `path` is
 # the name as the file system has it, in bytes. An empty folder has a row, too: its path ends in a slash, and it has
-# neither key nor object.
+# neither key nor object, and lies under no generation.
 files = Table(
     "files",
     metadata,
     Column("container_id", String(36), primary_key=True),
     Column("id", String(32), primary_key=True),
     Column("path", LargeBinary(MAX_PATH_BYTES), nullable=False),
-    Column("generation", Integer, nullable=False),
+    Column("generation", Integer),
     Column("version", Integer, nullable=False),
     Column("size", BigInteger, nullable=False),
     Column("wrapped_key", LargeBinary),
-    Column("content_mac", LargeBinary(32)),
+    Column("content_mac", LargeBinary(16)),
     Column("object_name", String(200)),
     Column("created_at", UtcDateTime, nullable=False),
     ForeignKeyConstraint(["container_id", "generation"], ["container_keys.container_id", "container_keys.generation"]),
     UniqueConstraint("container_id", "path"),
     Index("ix_files_container_id_generation_id", "container_id", "generation", "id"),
+    CheckConstraint("(object_name IS NULL) = (generation IS NULL)", name="blob_has_generation"),
     CheckConstraint("(object_name IS NULL) = (wrapped_key IS NULL)", name="blob_has_key"),
     CheckConstraint("(object_name IS NULL) = (content_mac IS NULL)", name="blob_has_mac"),
 )
