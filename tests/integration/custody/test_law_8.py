@@ -274,11 +274,11 @@ async def test_law_8_confirms_by_itself(custody: "Custody") -> None:
     replicas = await running(custody, ref, 2)
     async with asyncio.TaskGroup() as group:
         tasks = [group.create_task(each.epoch.run()) for each in replicas]
+        await _sleeping(custody, 2)
         done = await change(custody)
-        found = await gone(custody, done.number)
-        while not await custody.events("policy.revoked"):
-            custody.clock.advance(custody.settings.confirm_interval)
-            await asyncio.sleep(0.01)
+        custody.clock.advance(custody.settings.confirm_interval)
+        await _sleeping(custody, 2)
+        found = await settled(custody.store, custody.clock, done.number, custody.settings)
         for task in tasks:
             task.cancel()
 
@@ -366,6 +366,6 @@ async def test_report(custody: "Custody") -> None:
     assert 1 == count
 
 
-async def _sleeping(custody: "Custody") -> None:
-    while not custody.clock.sleepers:  # noqa: ASYNC110  # the clock under test has no event for it
+async def _sleeping(custody: "Custody", count: int = 1) -> None:
+    while custody.clock.sleepers < count:  # noqa: ASYNC110  # the clock under test has no event for it
         await asyncio.sleep(0)
