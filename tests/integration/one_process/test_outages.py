@@ -17,6 +17,7 @@ from twinlock.content.plain import BytesPlain
 from twinlock.custody.audit import AuditLog
 from twinlock.custody.custodian import LocalCustodian
 from twinlock.custody.port import USER, Asker
+from twinlock.custody.settings import CustodySettings
 from twinlock.keys.ports import Outcome
 from twinlock.store.tables.bus import dead_letters
 from twinlock.store.tables.custody import policies
@@ -35,6 +36,8 @@ if TYPE_CHECKING:
 POLICIES = {"common": AvailabilityMode.STANDARD, "own": AvailabilityMode.NONE}
 VAULTS = ("east", "west")
 SMALL = {"content": {"batch_items": 1}, "workers": {"assign_batch": 1, "drain_seconds": 5.0}}
+# The clock moves by many seconds while the database confirms an epoch once.
+UNHURRIED = CustodySettings(epoch_seconds=3600.0, confirm_interval=600.0)
 BOXES, ITEMS = 3, 3
 OUTAGE = timedelta(hours=3)
 STRIDE = 240.0  # seconds of the clock
@@ -51,7 +54,8 @@ class Site:
 
     def _custodian(self, store: Store) -> LocalCustodian:
         audit = AuditLog(store, "custodian", bytes(32), self.clock)
-        return LocalCustodian(store, VaultDirectory({"memory": self.vault}), self.provider, audit, self.clock)
+        vaults = VaultDirectory({"memory": self.vault})
+        return LocalCustodian(store, vaults, self.provider, audit, self.clock, settings=UNHURRIED)
 
     async def ask(self, parts: Parts, event: Event) -> None:
         """Have something done, all of it."""
