@@ -2,6 +2,7 @@
 
 import asyncio
 from collections.abc import Callable
+from concurrent.futures import ThreadPoolExecutor
 from pathlib import Path
 from typing import TypeVar
 
@@ -13,6 +14,7 @@ from twinlock.vaults.material import RsaMaterial, generate_rsa_key
 from twinlock.vaults.software import SoftwareVault
 
 SCHEME = "local"
+_THREADS = 4
 
 T = TypeVar("T")
 
@@ -27,6 +29,8 @@ class LocalVault(SoftwareVault):
     def __init__(self, root: Path, clock: Clock, generate: Callable[[], RSAPrivateKey] = generate_rsa_key) -> None:
         super().__init__(FolderShelf(root), clock, lambda: RsaMaterial(generate()), SCHEME)
         self._root = root
+        # Threads of its own: behind the encryption of large files a call would wait longer than its deadline allows.
+        self._threads = ThreadPoolExecutor(_THREADS, thread_name_prefix="local-vault")
 
     def __repr__(self) -> str:
         return f"LocalVault({str(self._root)!r})"
@@ -36,7 +40,7 @@ class LocalVault(SoftwareVault):
 
         A thread can't be stopped. This one takes milliseconds, a second where it generates a key.
         """
-        answer = asyncio.get_running_loop().run_in_executor(None, work)
+        answer = asyncio.get_running_loop().run_in_executor(self._threads, work)
         try:
             return await asyncio.shield(answer)
         except asyncio.CancelledError:
