@@ -103,7 +103,7 @@ def test_import_adds_what_is_missing(home: "Home", mail: Path) -> None:
     """An import killed after its first batches, and repeated, adds exactly the missing messages."""
     words = ["mailbox", "import", BOB, str(mail)]
 
-    home.crash(CrashPoint.AFTER_COMMIT, 4, *words)
+    home.crash(CrashPoint.AFTER_COMMIT, 7, *words)
     there = home.exported(BOB)
     again = home.ask(*words)
     everything = Counter(path.read_bytes() for path in mail.iterdir())

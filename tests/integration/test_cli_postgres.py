@@ -93,12 +93,12 @@ def test_init_twice(home: Path, postgres: Postgres) -> None:
 
 
 def test_ten_inits(home: Path, postgres: Postgres) -> None:
-    """Of ten inits of one home at once all succeed, and one service policy is there."""
+    """Of ten inits of one home at once all succeed, and one service policy of each workload is there."""
     inits = [subprocess.Popen([PROGRAM, "init", "--home", str(home)], stderr=subprocess.PIPE) for _ in range(10)]
     said = [(each.communicate(timeout=240)[1], each.returncode) for each in inits]
 
     assert [(b"", 0)] * 10 == said
-    assert 1 == postgres.execute("SELECT count(*) FROM policies", "cli")
+    assert 2 == postgres.execute("SELECT count(*) FROM policies", "cli")
 
 
 def test_another_home(home: Path, tmp_path: Path) -> None:
