@@ -9,6 +9,7 @@ from cli.command import command
 from cli.commands import names
 from cli.output import Result, fields, listing
 from cli.session import Session
+from schemas.identifiers import Workload
 from twinlock.errors import AlreadyExists, NotFound
 from twinlock.store.tables.content import containers
 from twinlock.store.tables.custody import policies
@@ -46,7 +47,7 @@ async def show_all(session: Session) -> Result:
     """List the tenants."""
     async with session.parts.store.read() as reader:
         found = [await _document(reader, row) for row in await reader.rows(select(tenants).order_by(tenants.c.name))]
-    return listing(found, ("name", "trial", "policies", "mailboxes"), "no tenants")
+    return listing(found, ("name", "trial", "policies", "mailboxes", "sites"), "no tenants")
 
 
 @command(noun, "show")
@@ -61,8 +62,11 @@ async def show(session: Session, name: Name) -> Result:
 
 
 async def _document(reader: Reader, row: Row[Any]) -> dict[str, Any]:
-    counts = {
+    owned = select(func.count()).where(containers.c.tenant_id == row.id)
+    return {
+        "name": row.name,
+        "trial": row.trial,
         "policies": await reader.scalar(select(func.count()).where(policies.c.tenant_id == row.id)),
-        "mailboxes": await reader.scalar(select(func.count()).where(containers.c.tenant_id == row.id)),
+        "mailboxes": await reader.scalar(owned.where(containers.c.workload == Workload.MAILBOX)),
+        "sites": await reader.scalar(owned.where(containers.c.workload == Workload.SITE)),
     }
-    return {"name": row.name, "trial": row.trial, **counts}
