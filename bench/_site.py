@@ -48,7 +48,7 @@ async def site_bench(folder: Path) -> AsyncIterator[SiteBench]:
     keyring = SiteKeyring(custodian, store.clock)
     try:
         await _seed(store)
-        await Sites(store, custodian).add(NewSite("team", "acme", "EUR"), ASKER)
+        await Sites(store, custodian, ContentSettings()).add(NewSite("team", "acme", "EUR"), ASKER)
         yield SiteBench(store, objects, Files(store, objects, keyring, Filer(store, objects, keyring)))
     finally:
         await store.close()

@@ -102,7 +102,7 @@ def build(
         exporter=Exporter(store, items),
         reencrypter=Reencrypter(store, objects, keyring, settings.content),
         blob_reencrypter=BlobReencrypter(store, objects, site_keyring, settings.content),
-        sites=Sites(store, custodian),
+        sites=Sites(store, custodian, settings.content),
         files=files,
         site_importer=SiteImporter(store, filer, site_keyring),
         site_exporter=SiteExporter(store, files),

@@ -95,7 +95,7 @@ class World:
     @property
     def sites(self) -> Sites:
         """Return the sites."""
-        return Sites(self.store, self.custodian)
+        return Sites(self.store, self.custodian, self.settings)
 
     @property
     def filer(self) -> Filer:

@@ -1,16 +1,18 @@
 """Sites: add, list and remove; folders in and out; keys that change while files come, go and are read."""
 
+import asyncio
 import os
 from collections.abc import AsyncIterator, Iterator
 from pathlib import Path
-from typing import TYPE_CHECKING
+from typing import TYPE_CHECKING, Any
 
 import pytest
 from sqlalchemy import insert, select, update
 
 from tests.integration.conftest import EUROPE, SITES, stream
-from twinlock.content import containers, generations
+from twinlock.content import containers, generations, sites
 from twinlock.content.containers import Ambiguous
+from twinlock.content.filing import FileDraft
 from twinlock.content.site_export import SiteExport, SiteExporter
 from twinlock.content.site_import import SiteImporter, SiteReport
 from twinlock.content.sites import NewSite
@@ -145,6 +147,55 @@ async def test_remove(world: "World") -> None:
     world.clock.advance(world.settings.objects_keep + 1)
     assert 2 == await world.sweeper.sweep(CAUSE)
     assert set() == world.object_names()
+
+
+async def test_remove_in_parts(world: "World", monkeypatch: pytest.MonkeyPatch) -> None:
+    """A large site goes in bounded transactions, folders too; one that was cut off is finished by another removal."""
+    site = await world.site("hq", **{str(number): b"x" for number in range(world.settings.batch_items + 3)})
+    async with world.store.read() as reader:
+        seen = await containers.find_site(reader, site)
+    await world.filer.put(seen.id, [FileDraft(b"empty/", None)], ASKER)
+    deleted, delete_files = list[int](), sites.delete_files
+
+    async def counting(*args: Any) -> Any:
+        if len(deleted) == 1:
+            raise ConnectionError("cut off")
+        gone = await delete_files(*args)
+        deleted.append(len(gone))
+        return gone
+
+    with monkeypatch.context() as patched:
+        patched.setattr("twinlock.content.sites.delete_files", counting)
+        with pytest.raises(ConnectionError):
+            await world.sites.remove(site, CAUSE)
+
+    assert [world.settings.batch_items] == deleted
+    left = [file async for file in world.files.list(site)]
+    assert 4 == len(left)
+    assert sum(file.object_name is not None for file in left) == (await world.sites.show(site)).files
+    assert (await world.sites.show(site)).files == await world.sites.remove(site, CAUSE)
+    with pytest.raises(NotFound):
+        await world.sites.show(site)
+
+
+async def test_law_3_removed_while_files_come(world: "World") -> None:
+    """Law 3: a file that comes between two parts of a removal goes with the rest; a later one finds no site."""
+    site = await world.site("hq", **{str(number): b"x" for number in range(3 * world.settings.batch_items)})
+
+    async def put(number: int) -> str:
+        try:
+            return await world.put_file(site, f"new{number}".encode(), b"y")
+        except NotFound:
+            return "gone"
+
+    async with asyncio.TaskGroup() as group:
+        putting = [group.create_task(put(number)) for number in range(4)]
+        removing = group.create_task(world.sites.remove(site, CAUSE))
+
+    assert 3 * world.settings.batch_items <= removing.result() <= 3 * world.settings.batch_items + 4
+    assert all(task.result() for task in putting)
+    async with world.store.read() as reader:
+        assert [] == await reader.rows(select(files))
 
 
 async def test_folder_in_and_out(world: "World", folder: Path, tmp_path: Path) -> None:

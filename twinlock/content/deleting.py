@@ -2,13 +2,14 @@
 
 from collections.abc import Collection
 
-from sqlalchemy import delete, insert, literal, select, update
+from sqlalchemy import ColumnElement, delete, update
 
 from twinlock.content import generations
+from twinlock.content.blobs import COLUMNS, StoredFile
 from twinlock.content.containers import Container
+from twinlock.content.filing import recount
 from twinlock.content.objects import supersede
-from twinlock.store.tables.base import UtcDateTime
-from twinlock.store.tables.content import container_keys, containers, files, items, superseded_objects
+from twinlock.store.tables.content import container_keys, containers, files, items
 from twinlock.store.unit import Unit
 
 
@@ -31,14 +32,17 @@ async def delete_items(unit: Unit, locked: Container, ids: Collection[str]) -> s
     return {row.id for row in rows}
 
 
-async def remove_with_content(unit: Unit, locked: Container) -> None:
-    """Remove a locked site with its files, and all its key generations; its objects are swept later."""
-    objects = select(files.c.object_name, literal(unit.clock.now(), UtcDateTime)).where(
-        files.c.container_id == locked.id, files.c.object_name.is_not(None)
+async def delete_files(unit: Unit, locked: Container, chosen: ColumnElement[bool]) -> list[StoredFile]:
+    """Delete those files and empty folders of a locked site that a condition on their rows chooses; return them."""
+    row = files.c
+    rows = await unit.rows(
+        delete(files).where(row.container_id == locked.id, chosen).returning(*(row[name] for name in COLUMNS))
     )
-    await unit.execute(insert(superseded_objects).from_select(["name", "superseded_at"], objects))
-    await unit.execute(delete(files).where(files.c.container_id == locked.id))
-    await remove_empty(unit, locked)
+    gone = [StoredFile.of(each) for each in rows]
+    await recount(unit, locked, gone, 0)
+    supersede(unit, [file.object_name for file in gone if file.object_name])
+    await generations.destroy_empty(unit, locked, [older.number for older in locked.generations[:-1]])
+    return gone
 
 
 async def remove_empty(unit: Unit, locked: Container) -> None:

@@ -8,15 +8,16 @@ from collections.abc import AsyncGenerator, AsyncIterator, Sequence
 from contextlib import aclosing
 from dataclasses import dataclass
 
-from sqlalchemy import delete, select
+from sqlalchemy import select
 
 from schemas.identifiers import Workload
-from twinlock.content import containers, generations
+from twinlock.content import containers
 from twinlock.content.blobs import COLUMNS, Blob, Blobs, StoredFile
 from twinlock.content.containers import Container
-from twinlock.content.filing import FileDraft, Filer, recount
+from twinlock.content.deleting import delete_files
+from twinlock.content.filing import FileDraft, Filer
 from twinlock.content.keyring import SiteKeyring
-from twinlock.content.objects import ObjectGone, Objects, supersede
+from twinlock.content.objects import ObjectGone, Objects
 from twinlock.content.paths import BadPath, checked, is_folder, shown_path
 from twinlock.custody.errors import GenerationGone
 from twinlock.custody.port import Asker, ContainerRef
@@ -161,21 +162,15 @@ class Files:
             found = await containers.find_site(reader, site)
         async with self._store.begin(cause) as unit:
             locked = await containers.lock(unit, found.id)
-            row = files.c
-            rows = await unit.rows(
-                delete(files)
-                .where(row.container_id == found.id, row.path.in_({*paths, *(path + b"/" for path in paths)}))
-                .returning(*(row[name] for name in COLUMNS))
-            )
-            gone = [StoredFile.of(each) for each in rows]
+            if locked is None:
+                raise _no_file(found.name, *paths)
+            meant = {*paths, *(path + b"/" for path in paths)}
+            gone = await delete_files(unit, locked, files.c.path.in_(meant))
             missing = sorted(
                 {path.removesuffix(b"/") for path in paths} - {file.path.removesuffix(b"/") for file in gone}
             )
-            if locked is None or missing:
+            if missing:
                 raise _no_file(found.name, *missing)
-            await recount(unit, locked, gone, 0)
-            supersede(unit, [file.object_name for file in gone if file.object_name])
-            await generations.destroy_empty(unit, locked, [older.number for older in locked.generations[:-1]])
         return len(gone)
 
     async def _find(self, site: str, path: bytes) -> _Found:
