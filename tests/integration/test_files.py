@@ -69,6 +69,26 @@ async def test_bad_range(world: "World") -> None:
         assert "it has 3 bytes" == refused.value.hint
 
 
+async def test_range_of_a_shorter_file(world: "World", monkeypatch: pytest.MonkeyPatch) -> None:
+    """A range that the file lost while it was asked for is refused, too: nothing is not what lies there."""
+    site = await world.site("hq", plan=b"0123456789")
+    reading, old = world.files, world.object_names()
+    find = reading._find
+
+    async def replaced_meanwhile(*args: Any) -> Any:
+        found = await find(*args)
+        await world.put_file(site, b"plan", b"01234")
+        for name in old:
+            (world.folder / name).unlink()
+        return found
+
+    monkeypatch.setattr(reading, "_find", replaced_meanwhile)
+    with pytest.raises(BadRange, match="plan has no bytes 5 to 7") as refused:
+        pytest.fail(str([chunk async for chunk in reading.range(site, b"plan", 5, 8, ASKER)]))
+
+    assert "it has 5 bytes" == refused.value.hint
+
+
 async def test_replaced(world: "World") -> None:
     """A replaced file is a new version under a new blob key in a new object; the old object is superseded."""
     site = await world.site("hq", plan=b"first")
@@ -182,6 +202,20 @@ async def test_long_stream_asks_again(world: "World") -> None:
         async for _ in chunks:
             pass
     await chunks.aclose()
+
+
+async def test_law_8_stream_with_a_key_at_hand(world: "World") -> None:
+    """Law 8: a stream that begins with a key that is 59 s old asks again a second later, not after a minute."""
+    site, reading = await world.site("hq", plan=os.urandom(9 << 20), small=b"1"), world.files
+    assert [b"1"] == [chunk async for chunk in reading.get(site, b"small", ASKER)]
+    world.clock.advance(59)
+    chunks = reading.get(site, b"plan", ASKER)
+    await anext(chunks)
+    world.custodian.refusing.add("sites-policy")
+    world.clock.advance(1)
+
+    with pytest.raises(KeyRefused):
+        await anext(chunks)
 
 
 def _flip(content: bytes, offset: int) -> bytes:

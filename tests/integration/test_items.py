@@ -132,6 +132,21 @@ async def test_long_stream_asks_again(world: "World") -> None:
             pass
 
 
+async def test_law_8_stream_with_a_key_at_hand(world: "World") -> None:
+    """Law 8: a stream that begins with a key that is 59 s old asks again a second later, not after a minute."""
+    small, large = await world.mailbox(A, b"1", os.urandom(4 * 1024 * 1024))
+    reading = world.items
+    assert [b"1"] == [chunk async for chunk in reading.get(A, small, ASKER)]
+    world.clock.advance(59)
+    chunks = reading.get(A, large, ASKER)
+    await anext(chunks)
+    world.custodian.refusing.add("service-policy")
+    world.clock.advance(1)
+
+    with pytest.raises(KeyRefused):
+        await anext(chunks)
+
+
 async def test_list_pages(world: "World", monkeypatch: pytest.MonkeyPatch) -> None:
     """A listing longer than a page is complete and in order of arrival."""
     monkeypatch.setattr("twinlock.content.items._PAGE", 2)

@@ -26,7 +26,6 @@ from twinlock.store.tables.content import containers as container_rows
 from twinlock.store.tables.content import files
 from twinlock.store.unit import Cause, Store
 
-ASK_AGAIN_SECONDS = 60.0
 _PAGE = 500
 
 
@@ -85,10 +84,6 @@ class Files:
         Raise `BadRange` where there are no such bytes; a `stop` behind the end means the end.
         """
         found = await self._find(site, path)
-        if not 0 <= start < min(stop, found.file.size):
-            raise BadRange(
-                f"{shown_path(path)} has no bytes {start} to {stop - 1}", hint=f"it has {found.file.size} bytes"
-            )
         async with aclosing(self._content(found, start, stop, asker)) as chunks:
             async for chunk in chunks:
                 yield chunk
@@ -137,24 +132,24 @@ class Files:
                 yield chunk
 
     async def _chunks(self, found: _Found, start: int, stop: int | None, asker: Asker) -> AsyncGenerator[bytes]:
-        clock = self._store.clock
-        cipher, asked = await self._keyring.open(found.ref, asker), clock.monotonic()
-        blob = found.blob
+        if stop is not None:
+            _check_range(found.file, start, stop)  # each time: a file that was replaced meanwhile may be shorter
+        lent = await self._keyring.lend(found.ref, asker)
+        blob, until = found.blob, lent.until
         end = blob.size if stop is None else min(stop, blob.size)
-        async with aclosing(self._blobs.read_range(cipher, blob, start, end)) as chunks:
+        async with aclosing(self._blobs.read_range(lent.cipher, blob, start, end)) as chunks:
             async for chunk in chunks:
-                if clock.monotonic() - asked >= ASK_AGAIN_SECONDS:
-                    asked = clock.monotonic()
-                    await self._ask_again(found, asker)
+                if self._store.clock.monotonic() >= until:
+                    until = await self._ask_again(found, asker)
                 yield chunk
 
-    async def _ask_again(self, found: _Found, asker: Asker) -> None:
+    async def _ask_again(self, found: _Found, asker: Asker) -> float:
         # The file may have moved to a newer key meanwhile: whether this reader may still read is asked of that one.
         now = await self._again(found)
         try:
-            await self._keyring.open(now.ref, asker)
+            return (await self._keyring.lend(now.ref, asker)).until
         except GenerationGone:
-            await self._keyring.open((await self._again(found)).ref, asker)
+            return (await self._keyring.lend((await self._again(found)).ref, asker)).until
 
     async def delete(self, site: str, paths: Sequence[bytes], cause: Cause) -> int:
         """Delete files and empty folders, all or none, also while a step is at work; their objects are swept later."""
@@ -197,6 +192,11 @@ class Files:
         if row is None:
             raise NotFound(f"{shown_path(found.file.path)} was deleted meanwhile")
         return _Found(found.tenant_id, found.site_id, StoredFile.of(row))
+
+
+def _check_range(file: StoredFile, start: int, stop: int) -> None:
+    if not 0 <= start < min(stop, file.size):
+        raise BadRange(f"{shown_path(file.path)} has no bytes {start} to {stop - 1}", hint=f"it has {file.size} bytes")
 
 
 def _no_file(site: str, *paths: bytes) -> NotFound:

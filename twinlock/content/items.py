@@ -26,7 +26,6 @@ from twinlock.keys.items import ItemFormat
 from twinlock.store.tables.content import items
 from twinlock.store.unit import Cause, StaleRead, Store
 
-ASK_AGAIN_SECONDS = 60.0
 _PAGE = 500
 _MOVED_ON = (ObjectGone, StaleRead, GenerationGone)
 
@@ -93,28 +92,27 @@ class Items:
             yield chunk
 
     async def _chunks(self, mailbox: Container, item: Stored, asker: Asker) -> AsyncIterator[bytes]:
-        cipher = await self._keyring.open(mailbox.ref(item.generation), asker)
+        lent = await self._keyring.lend(mailbox.ref(item.generation), asker)
+        cipher, until = lent.cipher, lent.until
         context = ItemContext(mailbox.tenant_id, mailbox.id, item.generation, item.id, item.version)
         if item.object_name is None:
             yield cipher.decrypt(await self._body(mailbox, item), context)
         elif item.format is ItemFormat.AEAD:
             yield cipher.decrypt(await read_whole(self._objects, item.object_name), context)
         else:
-            asked = self._clock.monotonic()
             async for chunk in read_stream(self._objects, item.object_name, cipher, context):
-                if self._clock.monotonic() - asked >= ASK_AGAIN_SECONDS:
-                    asked = self._clock.monotonic()
-                    await self._ask_again(mailbox, item.id, asker)
+                if self._clock.monotonic() >= until:
+                    until = await self._ask_again(mailbox, item.id, asker)
                 yield chunk
 
-    async def _ask_again(self, mailbox: Container, item_id: str, asker: Asker) -> None:
+    async def _ask_again(self, mailbox: Container, item_id: str, asker: Asker) -> float:
         # The item may have moved to a newer key meanwhile: whether this reader may still read is asked of that one.
         now = await self._find(mailbox, item_id)
         try:
-            await self._keyring.open(mailbox.ref(now.generation), asker)
+            return (await self._keyring.lend(mailbox.ref(now.generation), asker)).until
         except GenerationGone:
             now = await self._find(mailbox, item_id)
-            await self._keyring.open(mailbox.ref(now.generation), asker)
+            return (await self._keyring.lend(mailbox.ref(now.generation), asker)).until
 
     async def _body(self, mailbox: Container, item: Stored) -> bytes:
         async with self._store.read() as reader:

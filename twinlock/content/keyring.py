@@ -11,10 +11,13 @@ from twinlock.keys.ports import Clock
 from twinlock.keys.secret import SecretKey
 
 CipherT = TypeVar("CipherT")
+_MOST_SECONDS = 60.0  # design section 5
 
 
 @dataclass(frozen=True, slots=True)
-class _Held(Generic[CipherT]):
+class Held(Generic[CipherT]):
+    """Hold a cipher, and until when it may be used on the word of the custodian, on the monotonic clock."""
+
     cipher: CipherT
     until: float
 
@@ -29,26 +32,34 @@ class _Keyring(Generic[CipherT]):
         self._custodian = custodian
         self._clock = clock
         self._cipher = cipher
-        self._held: dict[tuple[ContainerRef, str], _Held[CipherT]] = {}
+        self._held: dict[tuple[ContainerRef, str], Held[CipherT]] = {}
         self._first_ends = 0.0
 
     async def open(self, ref: ContainerRef, asker: Asker) -> CipherT:
         """Return the cipher of a container key generation; raise as the custodian does."""
+        return (await self.lend(ref, asker)).cipher
+
+    async def lend(self, ref: ContainerRef, asker: Asker) -> Held[CipherT]:
+        """Return what `open` does with its end, at which a stream asks again: the key may have been here for a while.
+
+        A key that is good for one call alone is that for one stream, too, which asks again all the same.
+        """
         now = self._clock.monotonic()
         self._forget(now)
         name = (ref, str(asker.initiator))
         held = self._held.get(name)
         if held is not None:
-            return held.cipher
+            return held
         opened = await self._custodian.open_container_key(ref, asker)
         cipher = self._cipher(opened.key)
         opened.key.wipe()
+        # Counted from before the call: the custodian's answer is already as old as the call was long.
+        lent = Held(cipher, now + (opened.keep_seconds or _MOST_SECONDS))
         if opened.keep_seconds > 0:
-            # Counted from before the call: the custodian's answer is already as old as the call was long.
-            self._hold(name, _Held(cipher, now + opened.keep_seconds))
-        return cipher
+            self._hold(name, lent)
+        return lent
 
-    def _hold(self, name: tuple[ContainerRef, str], held: _Held[CipherT]) -> None:
+    def _hold(self, name: tuple[ContainerRef, str], held: Held[CipherT]) -> None:
         self._first_ends = min(self._first_ends, held.until) if self._held else held.until
         self._held[name] = held
 
