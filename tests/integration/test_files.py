@@ -255,6 +255,31 @@ async def test_law_2_damaged_blobs(world: "World", size: int) -> None:
     assert size == len(await world.file(site, b"plan"))
 
 
+@pytest.mark.parametrize("short", [True, False])
+async def test_law_2_cut_after_its_end_was_checked(
+    world: "World", monkeypatch: pytest.MonkeyPatch, *, short: bool
+) -> None:
+    """Law 2: a blob that is cut at a segment after its end was checked ends in the one error, whatever the store does.
+
+    A store answers a range that lies partly behind the end with a failure, or with fewer bytes.
+    """
+    size = PIECE + 3 * FULL
+    site, reading = await world.site("hq", plan=os.urandom(size)), world.files
+    assert size == sum([len(chunk) async for chunk in reading.get(site, b"plan", ASKER)])
+    (name,) = world.object_names()
+    cut = (world.folder / name).read_bytes()[: 66 * 65536]
+    (world.folder / name).write_bytes(cut)
+
+    async def parts(name: str, parts: list[tuple[int, int]]) -> AsyncIterator[bytes]:
+        for start, stop in parts:
+            yield cut[start:stop]
+
+    if short:
+        monkeypatch.setattr(world.objects, "parts", parts)
+    with pytest.raises(DecryptionError):
+        pytest.fail(f"{sum([len(chunk) async for chunk in reading.get(site, b'plan', ASKER)])} bytes were given out")
+
+
 async def test_law_2_moved_blobs(world: "World") -> None:
     """Law 2: a blob, its wrapped key, or all of both moved to another file or site fail with the one error."""
     first = await world.site("hq", a=b"11", b=b"22")

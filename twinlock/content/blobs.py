@@ -171,7 +171,11 @@ class Blobs:
     async def _fetched(self, blob: Blob, layout: Layout, spans: list[tuple[int, int]]) -> AsyncGenerator[Buffer]:
         try:
             async with aclosing(self._objects.parts(blob.object_name, spans)) as parts:
-                async for part in parts:
+                for begin, end in spans:
+                    part = await anext(parts)
+                    if len(part) != end - begin:
+                        # Cut at a segment's end since its own end was checked: what is left is genuine, but not all.
+                        raise DecryptionError
                     yield part
         except ObjectsTrouble:
             # A range behind the end of an object that was cut is trouble to the library.
