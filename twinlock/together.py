@@ -57,7 +57,7 @@ class Together(Generic[ItemT, ResultT]):
         except asyncio.CancelledError:
             if asked in self._waiting:
                 self._waiting.remove(asked)
-            elif asked.woken.done() and not asked.woken.cancelled() and (batch := asked.woken.result()):
+            elif _came_well(asked) and (batch := asked.woken.result()):
                 self._give_back(batch[1:])
             raise
 
@@ -92,6 +92,11 @@ class Together(Generic[ItemT, ResultT]):
             batch[0].woken.set_result(batch)
         else:
             self._free += 1
+
+
+def _came_well(asked: "_Asked[ItemT, ResultT]") -> bool:
+    # A failure that comes in the turn of a cancellation must not take its place: whoever catches it would go on.
+    return asked.woken.done() and not asked.woken.cancelled() and asked.woken.exception() is None
 
 
 def _fail(batch: "Sequence[_Asked[ItemT, ResultT]]", error: Exception) -> None:

@@ -138,3 +138,22 @@ async def test_cancelled_at_once() -> None:
 
     assert 2 == second.result()
     assert [[1]] == desk.batches
+
+
+async def test_cancelled_while_it_fails() -> None:
+    """One who is cancelled in the turn in which his batch fails is cancelled, and not told of a failure instead."""
+    desk = Desk()
+
+    async def leads() -> None:
+        with pytest.raises(ValueError, match="thirteen"):
+            await desk.together(13)
+        follower.cancel()
+
+    async with asyncio.timeout(10), asyncio.TaskGroup() as group:
+        group.create_task(leads())
+        follower = group.create_task(_outcome(desk, 1))
+        await breathe()
+        desk.gate.set()
+
+    assert [[13, 1]] == desk.batches
+    assert follower.cancelled()
