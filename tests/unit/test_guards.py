@@ -23,12 +23,18 @@ def failure(kind: type[VaultFailure], *, counts: bool = False) -> VaultFailure:
 SILENCE = failure(Unavailable, counts=True)
 
 
-def call(guards: Guards, key: str = KEY, answer: BaseException | None = None, who: Initiator | None = None) -> bool:
+def call(
+    guards: Guards,
+    key: str = KEY,
+    answer: BaseException | None = None,
+    who: Initiator | None = None,
+    tenant: str = "acme",
+) -> bool:
     """Make a call that ends so, and say whether the vault was asked."""
     asked = False
     with suppress(VaultFailure, KeyboardInterrupt):
         if who is not None:
-            with on_behalf_of(Asker(who, Cause("test"))), guards.around(key, "acme"):
+            with on_behalf_of(Asker(who, Cause("test"))), guards.around(key, tenant):
                 asked = True
         else:
             with guards.around(key, "acme"):
@@ -103,6 +109,17 @@ def test_rate(clock: ManualClock) -> None:
 
     assert settings.vault_burst + 10 * settings.vault_rate == pytest.approx(made, abs=2)
     assert made <= 2000
+
+
+def test_many_tenants(clock: ManualClock) -> None:
+    """The background work of many tenants together leaves the last part of a vault's rate to people and probes."""
+    settings = GuardSettings()
+    guards = Guards(clock, settings)
+    background = sum(call(guards, who=service("reencrypt"), tenant=f"t{n % 100}") for n in range(1000))
+
+    assert settings.vault_burst * (1 - settings.reserve) == background
+    assert call(guards, who=USER)
+    assert call(guards)
 
 
 def test_budget(clock: ManualClock) -> None:

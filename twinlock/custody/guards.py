@@ -151,19 +151,15 @@ class Guards:
     def _admit(self, vault: str, breaker: Breaker, uri: str, tenant_id: str) -> None:
         if not breaker.lets(uri):
             _cut_off(uri, "breaker", f"vault {vault} did not answer of late")
-        if not self._within_budget(tenant_id):
+        who = _calling.get()
+        reserve = self._settings.reserve if who is Calling.SERVICE else 0.0
+        # Probes end what is denied: nobody's calls may spend what they need.
+        if who is not Calling.CUSTODIAN and not self._budgets[tenant_id].take(reserve):
             breaker.undecided(uri)
             _cut_off(uri, "budget", "the tenant's budget of vault calls is spent for the moment")
-        if not self._rates[vault].take():
+        if not self._rates[vault].take(reserve):
             breaker.undecided(uri)
             _cut_off(uri, "rate limit", f"vault {vault} is called as often as it may be")
-
-    def _within_budget(self, tenant_id: str) -> bool:
-        who = _calling.get()
-        if who is Calling.CUSTODIAN:
-            return True  # probes end what is denied: nobody's calls may keep them from it
-        reserve = self._settings.reserve if who is Calling.SERVICE else 0.0
-        return self._budgets[tenant_id].take(reserve)
 
     def _breaker(self, vault: str) -> Breaker:
         if vault not in self._breakers:

@@ -44,7 +44,7 @@ class GuardSettings:
     vault_burst: float = 400.0
     tenant_rate: float = 50.0
     tenant_burst: float = 200.0
-    # The part of a tenant's burst that only its people may spend.
+    # The part of a tenant's burst, and of a vault's, that background work leaves to people and probes.
     reserve: float = 0.25
 
 
