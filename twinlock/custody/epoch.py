@@ -102,10 +102,11 @@ class Epoch:
     async def leave(self) -> None:
         """Give the right up, and take the process out of the register; nothing can be served any more after that."""
         self._until = None
-        if not self._registered:
-            return
-        async with self._store.begin(Cause(new_id())) as unit:
-            await register.remove(unit, self._instance)
+        async with self._turn:  # a confirmation that is under way would give it back, and its row be gone
+            self._until = None
+            if self._registered:
+                async with self._store.begin(Cause(new_id())) as unit:
+                    await register.remove(unit, self._instance)
 
     async def _confirmed(self, until: float) -> int:
         if self.holds:
@@ -128,13 +129,21 @@ class Epoch:
                 await self._confirm()
 
     async def _confirm(self) -> None:
-        if not self.holds:
-            # Before the read: whoever revokes after it finds this process in the register, and waits for it.
-            await self._write()
+        waited_for = await self._register()
         before = self._clock.monotonic()
         await self._drop_revoked()
         await self._write()
-        self._until = before + self._settings.epoch_seconds
+        if self._clock.monotonic() < waited_for:
+            self._until = before + self._settings.epoch_seconds
+        # Otherwise whoever revoked after the read may have seen this process lapse, and waits no more: it reads again.
+
+    async def _register(self) -> float:
+        """Return until when whoever revokes finds this process in the register, from before the read on, and waits."""
+        if self._until is not None and self.holds:
+            return self._until
+        lapses = self._clock.monotonic() + self._settings.epoch_seconds
+        await self._write()
+        return lapses
 
     async def _drop_revoked(self) -> None:
         async with self._store.read() as reader:

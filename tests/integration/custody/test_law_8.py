@@ -172,6 +172,61 @@ async def test_law_8_comes_meanwhile(custody: "Custody", monkeypatch: pytest.Mon
     assert "KeyRefused" == opening.result()
 
 
+async def test_law_8_confirms_too_late(custody: "Custody", monkeypatch: pytest.MonkeyPatch) -> None:
+    """Law 8: a confirmation that is stored only after the one before has lapsed gives no right: nobody waited for it.
+
+    It read the epoch before the revocation, which was over when its row said so.
+    """
+    ref = await custody.container(await custody.policy("p"))
+    (custodian,) = await running(custody, ref)
+    custody.clock.advance(9)
+    write, read, go_on = custodian.epoch._write, asyncio.Event(), asyncio.Event()
+
+    async def _slowly() -> None:
+        read.set()
+        await go_on.wait()
+        await write()
+
+    async with asyncio.TaskGroup() as group:
+        with monkeypatch.context() as patched:
+            patched.setattr(custodian.epoch, "_write", _slowly)
+            confirming = group.create_task(custodian.epoch.confirm())
+            await read.wait()
+        done = await change(custody)
+        found = await gone(custody, done.number)
+        go_on.set()
+        await confirming
+
+    assert (0, 1) == (found.evicted, found.lapsed)
+    assert not custodian.epoch.holds
+    assert ("KeyRefused", 0) == (await served(custody, ref, custodian), held(custodian))
+
+
+async def test_law_8_goes_while_it_confirms(custody: "Custody", monkeypatch: pytest.MonkeyPatch) -> None:
+    """Law 8: a custodian that leaves in the middle of a confirmation has no right when that is done."""
+    ref = await custody.container(await custody.policy("p"))
+    (custodian,) = await running(custody, ref)
+    write, written, go_on = custodian.epoch._write, asyncio.Event(), asyncio.Event()
+
+    async def _slowly() -> None:
+        await write()
+        written.set()
+        await go_on.wait()
+
+    async with asyncio.TaskGroup() as group:
+        with monkeypatch.context() as patched:
+            patched.setattr(custodian.epoch, "_write", _slowly)
+            group.create_task(custodian.epoch.confirm())
+            await written.wait()
+        leaving = group.create_task(custodian.epoch.leave())
+        await asyncio.wait([leaving], timeout=0.1)
+        go_on.set()
+    async with custody.store.read() as reader:
+        assert [] == await register.read_all(reader)
+
+    assert not custodian.epoch.holds
+
+
 @pytest.mark.parametrize("initiator", [USER, service("index")])
 async def test_law_8_while_a_vault_answers(custody: "Custody", initiator: Initiator) -> None:
     """Law 8: a key that was asked for before the revocation, and comes after it, is neither cached nor handed out."""
