@@ -7,11 +7,13 @@ from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
 import pytest
-from sqlalchemy import insert, select, update
+from sqlalchemy import delete, insert, select, update
 
+from schemas.identifiers import AvailabilityMode
 from tests.integration.conftest import EUROPE, SITES, stream
-from twinlock.content import containers, generations, sites
+from twinlock.content import containers, generations
 from twinlock.content.containers import Ambiguous
+from twinlock.content.deleting import delete_files
 from twinlock.content.filing import FileDraft
 from twinlock.content.site_export import SiteExport, SiteExporter
 from twinlock.content.site_import import SiteImporter, SiteReport
@@ -19,9 +21,10 @@ from twinlock.content.sites import NewSite
 from twinlock.content.sources import TargetRefused
 from twinlock.content.tree import Entry, NotFolder
 from twinlock.crashpoints import CrashPoint, arm, disarm
-from twinlock.custody.port import USER, Asker, ContainerRef
-from twinlock.errors import AlreadyExists, NotFound
+from twinlock.custody.port import USER, Asker, ContainerRef, PolicyKeyOrder
+from twinlock.errors import AlreadyExists, NotFound, TwinlockError
 from twinlock.store.tables.content import container_keys, files, object_intents
+from twinlock.store.tables.custody import policies, policy_keys
 from twinlock.store.tables.work import geos
 from twinlock.store.unit import Cause, StaleRead
 
@@ -30,6 +33,7 @@ if TYPE_CHECKING:
 
 CAUSE = Cause("test")
 ASKER = Asker(USER, CAUSE)
+MODE = AvailabilityMode.RECOVERY_ONLY
 ODD = [b"\xff\xfe", "é".encode(), "e\N{COMBINING ACUTE ACCENT}".encode(), b"a b\n", b"dots..", b"-rf", b"x" * 255]
 
 
@@ -123,6 +127,34 @@ async def test_policy_of_the_geo(world: "World") -> None:
     assert ["acme/lab"] == [site.name async for site in world.sites.list("acme", "NAM")]
 
 
+async def test_law_3_policy_rolled_while_a_site_is_added(world: "World", monkeypatch: pytest.MonkeyPatch) -> None:
+    """Law 3: a site whose key was made under a TIK that is gone by now gets another one, under the newest."""
+    make = world.custodian.make_container_keys
+
+    async def rolling(*args: Any) -> Any:
+        made = await make(*args)
+        if made[0].policy_key_generation == 1:
+            await _roll(world, SITES)
+        return made
+
+    monkeypatch.setattr(world.custodian, "make_container_keys", rolling)
+    await world.sites.add(NewSite("hq", "acme", "EUR"), ASKER)
+    await world.put_file("acme/hq", b"plan", b"body")
+
+    assert 2 == (await world.sites.show("hq")).policy_version
+    assert b"body" == await world.file("acme/hq", b"plan")
+
+
+async def _roll(world: "World", policy: str) -> None:
+    """Roll a policy that nothing is under, as a refresh and its rollout do."""
+    await world.custodian.make_policy_key(PolicyKeyOrder("provider", policy, 2, MODE, ("a", "b")), ASKER)
+    async with world.store.begin(CAUSE) as unit:
+        row = {"policy_id": policy, "generation": 2, "commitment": bytes(32), "created_at": world.clock.now()}
+        await unit.execute(insert(policy_keys).values(row))
+        await unit.execute(update(policies).where(policies.c.id == policy).values(newest_generation=2))
+        await unit.execute(delete(policy_keys).where(policy_keys.c.policy_id == policy, policy_keys.c.generation == 1))
+
+
 async def test_names(world: "World") -> None:
     """A site is found by its full name, and by its bare name where only one has it; else all that have it are named."""
     await world.site("hq", a=b"1")
@@ -155,7 +187,7 @@ async def test_remove_in_parts(world: "World", monkeypatch: pytest.MonkeyPatch) 
     async with world.store.read() as reader:
         seen = await containers.find_site(reader, site)
     await world.filer.put(seen.id, [FileDraft(b"empty/", None)], ASKER)
-    deleted, delete_files = list[int](), sites.delete_files
+    deleted = list[int]()
 
     async def counting(*args: Any) -> Any:
         if len(deleted) == 1:
@@ -421,3 +453,22 @@ async def test_law_14_crash(world: "World", point: CrashPoint) -> None:
         assert [] == await reader.rows(select(object_intents))
     assert before == world.object_names()
     assert b"old" == await world.file(site, b"a")
+
+
+async def test_law_14_swept_before_the_commit(world: "World", monkeypatch: pytest.MonkeyPatch) -> None:
+    """Law 14: an upload whose object was swept before the commit is refused as too long, and changes nothing."""
+    site, filer = await world.site("hq", a=b"old"), world.filer
+    write_all = filer._write_all
+
+    async def slowly(*args: Any) -> None:
+        await write_all(*args)
+        world.clock.advance(world.settings.intent_seconds + 1)
+        await world.sweeper.sweep(CAUSE)
+
+    monkeypatch.setattr(filer, "_write_all", slowly)
+    async with world.store.read() as reader:
+        seen = await containers.find_site(reader, site)
+    with pytest.raises(TwinlockError, match="the upload took longer than it may"):
+        await filer.put(seen.id, [FileDraft(b"a", stream(b"new"))], ASKER)
+
+    assert {b"a": b"old"} == await world.tree(site)

@@ -14,7 +14,7 @@ from typing import Any
 
 from sqlalchemy.engine import Row
 
-from twinlock.content.objects import Objects, ObjectsTrouble
+from twinlock.content.objects import ObjectGone, Objects, ObjectsTrouble
 from twinlock.content.settings import KIB, MIB
 from twinlock.custody.port import ContainerRef
 from twinlock.errors import TwinlockError
@@ -97,7 +97,7 @@ class Blobs:
                 await self._objects.write(name, writing.stream(first, second, chunks))
         except StaleRead:
             # The source can't be read a second time, and of the first nothing is left.
-            raise TwinlockError("the upload took longer than it may", hint="begin it again") from None
+            raise _too_long() from None
         return Blob(context, writing.size, wrapped, writing.mac.finish(), name), key
 
     def read(self, cipher: SiteCipher, blob: Blob) -> AsyncGenerator[bytes]:
@@ -106,10 +106,13 @@ class Blobs:
 
     async def read_back(self, blob: Blob, key: BlobKey) -> AsyncGenerator[bytes]:
         """Yield a blob that this process has just written, with the key that it still has."""
-        opener, whole = await self._checked(key, blob, blob.size)
-        async with aclosing(self._plain(opener, whole, blob, 0, blob.size)) as pieces:
-            async for piece in pieces:
-                yield piece
+        try:
+            opener, whole = await self._checked(key, blob, blob.size)
+            async with aclosing(self._plain(opener, whole, blob, 0, blob.size)) as pieces:
+                async for piece in pieces:
+                    yield piece
+        except ObjectGone:
+            raise _too_long() from None  # swept: its intent has expired
 
     async def read_range(self, cipher: SiteCipher, blob: Blob, start: int, stop: int) -> AsyncGenerator[bytes]:
         """Yield bytes `start` to before `stop`, both inside the blob, once its end is known to be genuine."""
@@ -206,6 +209,10 @@ class _Writing:
         self.size += len(chunk)
         self.mac.update(chunk)
         return self._encrypter.update(chunk)
+
+
+def _too_long() -> TwinlockError:
+    return TwinlockError("the upload took longer than it may", hint="begin it again")
 
 
 async def gathered(chunks: AsyncIterator[bytes], least: int = CHUNK) -> AsyncGenerator[bytes]:

@@ -9,6 +9,7 @@ from sqlalchemy import Column, ColumnElement, Exists, Table, bindparam, delete, 
 from twinlock.content.containers import Container, is_as_read, lock_all
 from twinlock.custody.port import WrappedContainerKey
 from twinlock.store.tables.content import container_keys, containers, files, items
+from twinlock.store.tables.custody import policies
 from twinlock.store.unit import StaleRead, Unit
 
 
@@ -24,6 +25,17 @@ class Switch:
 async def add_generation(unit: Unit, stored: WrappedContainerKey) -> None:
     """Store a new key generation of a container that the unit has locked, or has just made."""
     await unit.execute(insert(container_keys).values(_new_row(unit, stored)))
+
+
+async def add_first(unit: Unit, stored: WrappedContainerKey) -> None:
+    """Store the first key of a new container, or raise `StaleRead` where its policy has a newer policy key by now.
+
+    The policy's row stays locked until the unit ends: a roll is noticed here, or finds the container.
+    """
+    policy = select(policies.c.newest_generation).where(policies.c.id == stored.policy_id)
+    if await unit.scalar(policy.with_for_update(read=True)) != stored.policy_key_generation:
+        raise StaleRead
+    await add_generation(unit, stored)
 
 
 async def switch(

@@ -76,7 +76,7 @@ class SiteExporter:
     async def _write(self, site: Container, file: StoredFile, asker: Asker, writer: TreeWriter) -> None:
         async with aclosing(self._files.content(site, file, asker)) as chunks:
             first = await anext(chunks, b"")
-            with writer.file(file.path, f".{file.id}.partial".encode()) as sink:
+            with writer.file(file.path) as sink:
                 await asyncio.to_thread(sink.write, first)
                 async for chunk in chunks:
                     await asyncio.to_thread(sink.write, chunk)

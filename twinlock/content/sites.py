@@ -95,7 +95,7 @@ class Sites:
             added = await unit.execute(insert_once(unit, tables.containers).values(_row(unit, new, ref, policy)))
             if not added.rowcount:
                 raise _taken(new)
-            await generations.add_generation(unit, made)
+            await generations.add_first(unit, made)
 
     async def show(self, site: str) -> SiteStatus:
         """Describe the site named TENANT/SITE, or by its name alone where that is unique."""

@@ -6,6 +6,7 @@ target meanwhile is refused. Paths are bytes, of any depth.
 
 import errno
 import os
+import secrets
 from collections.abc import Iterator
 from contextlib import contextmanager, suppress
 from io import FileIO
@@ -54,9 +55,10 @@ class TreeWriter:
             os.close(self._opened(names_of(checked(path))))
 
     @contextmanager
-    def file(self, path: bytes, partial: bytes) -> Iterator[ItemSink]:
-        """Write one file, hidden under the name `partial` until it is complete."""
+    def file(self, path: bytes) -> Iterator[ItemSink]:
+        """Write one file, hidden under a name of its own until it is complete."""
         *above, name = names_of(checked(path))
+        partial = f".{secrets.token_hex(16)}.partial".encode()
         with self._told(path):
             folder = self._opened(above)
         try:
