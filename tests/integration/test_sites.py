@@ -19,7 +19,7 @@ from twinlock.content.site_export import SiteExport, SiteExporter
 from twinlock.content.site_import import SiteImporter, SiteReport
 from twinlock.content.sites import NewSite
 from twinlock.content.sources import TargetRefused
-from twinlock.content.tree import Entry, NotFolder
+from twinlock.content.tree import Entry, NotFolder, walk
 from twinlock.crashpoints import CrashPoint, arm, disarm
 from twinlock.custody.port import USER, Asker, ContainerRef, PolicyKeyOrder
 from twinlock.errors import AlreadyExists, NotFound, TwinlockError
@@ -272,6 +272,26 @@ async def test_left_out(world: "World", folder: Path) -> None:
     for path in (folder / "readme", folder / "nowhere"):
         with pytest.raises(NotFolder):
             await bring_in(world, site, path)
+
+
+def test_folder_becomes_a_link(tmp_path: Path) -> None:
+    """A folder that becomes a link while its tree is walked, or one above it, leads nowhere, and is named."""
+    for above in ("deep", "deep/er"):
+        root, outside = tmp_path / above.replace("/", "-"), tmp_path / f"outside of {above[-2:]}"
+        (root / "deep" / "er").mkdir(parents=True)
+        (root / "first").touch()
+        (root / "deep" / "second").touch()
+        (outside / "er").mkdir(parents=True)
+        (outside / "secret").touch()
+        (outside / "er" / "secret").touch()
+        found = walk(root)
+        seen = [next(found), *([next(found)] if above == "deep/er" else [])]
+        (root / above).rename(tmp_path / f"away {above[-2:]}")
+        (root / above).symlink_to(outside, target_is_directory=True)
+        left = list(found)
+
+        assert [False] * len(seen) == [entry.is_fault for entry in seen]
+        assert [(f"{above}/".encode(), True)] == [(entry.path, entry.is_fault) for entry in left]
 
 
 async def test_changing_file(world: "World", folder: Path, monkeypatch: pytest.MonkeyPatch) -> None:

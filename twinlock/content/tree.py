@@ -8,6 +8,7 @@ import os
 import stat
 import time
 from collections.abc import Iterator
+from contextlib import contextmanager
 from dataclasses import dataclass
 from hashlib import blake2b
 from pathlib import Path
@@ -17,6 +18,7 @@ from twinlock.content.sources import NotMail, SourceChanged, Unreadable
 from twinlock.content.sources.errors import reading, shown
 
 _CHUNK = 1024 * 1024
+_FOLDER = os.O_RDONLY | os.O_DIRECTORY | os.O_NOFOLLOW | os.O_CLOEXEC
 _TICK_NS = 100_000_000  # longer than a file system's clock stands still: a change within goes unseen by the stamp
 
 
@@ -107,16 +109,16 @@ def walk(folder: Path) -> Iterator[Entry]:
 
 
 def _listed(root: bytes, inside: bytes, todo: list[bytes]) -> Iterator[Entry]:
-    place = os.path.join(root, inside)  # noqa: PTH118  # a path of bytes
+    place = os.path.join(root, inside)  # noqa: PTH118  # a path of bytes, which ends in a slash
     empty = True
     try:
-        with reading(Path(os.fsdecode(place))), os.scandir(place) as entries:
+        with reading(Path(os.fsdecode(place))), _opened(root, inside) as entries:
             for entry in entries:
-                empty = False
+                empty, name = False, os.fsencode(entry.name)
                 if entry.is_dir(follow_symlinks=False):
-                    todo.append(inside + entry.name + b"/")
+                    todo.append(inside + name + b"/")
                 else:
-                    yield _entry(inside + entry.name, entry)
+                    yield _entry(inside + name, place + name, entry)
     except (SourceChanged, Unreadable) as fault:
         if not inside:
             raise
@@ -126,14 +128,39 @@ def _listed(root: bytes, inside: bytes, todo: list[bytes]) -> Iterator[Entry]:
         yield Entry(inside, place)
 
 
-def _entry(path: bytes, entry: "os.DirEntry[bytes]") -> Entry:
+@contextmanager
+def _opened(root: bytes, inside: bytes) -> Iterator[Iterator["os.DirEntry[str]"]]:
+    at = _open(root, inside)
+    try:
+        with os.scandir(at) as entries:
+            yield entries
+    finally:
+        os.close(at)
+
+
+def _open(root: bytes, inside: bytes) -> int:
+    """Open a folder from the ones above it: a link that somebody puts in the place of one meanwhile is refused."""
+    at = os.open(root, os.O_RDONLY | os.O_DIRECTORY | os.O_CLOEXEC)
+    for name in inside.split(b"/")[:-1]:
+        try:
+            below = os.open(name, _FOLDER, dir_fd=at)
+        except OSError as error:
+            error.filename = os.path.join(root, inside)  # noqa: PTH118  # a path of bytes
+            raise
+        finally:
+            os.close(at)
+        at = below
+    return at
+
+
+def _entry(path: bytes, place: bytes, entry: "os.DirEntry[str]") -> Entry:
     try:
         status = entry.stat(follow_symlinks=False)
     except OSError as error:
-        return Entry(path, entry.path, left_out=(error.strerror or "unreadable").lower(), is_fault=True)
+        return Entry(path, place, left_out=(error.strerror or "unreadable").lower(), is_fault=True)
     if stat.S_ISREG(status.st_mode):
-        return Entry(path, entry.path, Stamp.of(status))
-    return Entry(path, entry.path, left_out=_KINDS.get(stat.S_IFMT(status.st_mode), "no file"))
+        return Entry(path, place, Stamp.of(status))
+    return Entry(path, place, left_out=_KINDS.get(stat.S_IFMT(status.st_mode), "no file"))
 
 
 _KINDS = {
