@@ -64,7 +64,7 @@ class KeyCache:
 
         `epoch` is what it was before the policy's state was read, by which the key was opened.
         """
-        if epoch < self.epoch:
+        if epoch != self.epoch:
             return False
         name = (policy_id, generation, opened_by)
         old = self._entries.get(name)

@@ -147,11 +147,13 @@ class Epoch:
 
     async def _drop_revoked(self) -> None:
         async with self._store.read() as reader:
-            if self._until is None:  # nothing was ever cached here
-                self._cache.move_on(await revocations.newest(reader), ())
-                return
+            newest = await revocations.newest(reader)
             found = await revocations.after(reader, self._cache.epoch)
-        if found:
+        if self._until is None or newest < self._cache.epoch:
+            # Nothing was ever cached here; or the database is an older one, whose next numbers are known here already.
+            self._cache.close()
+            self._cache.move_on(newest, ())
+        elif found:
             dropped = self._cache.move_on(found[-1].number, {row.policy_id for row in found})
             log.warning("revocation %d confirmed: %d cached key(s) dropped", found[-1].number, dropped)
 

@@ -6,7 +6,7 @@ from datetime import timedelta
 from typing import TYPE_CHECKING, Any
 
 import pytest
-from sqlalchemy import event, func, select
+from sqlalchemy import delete, event, func, select
 from sqlalchemy.exc import OperationalError
 
 from schemas.identifiers import AvailabilityMode, PolicyState
@@ -377,6 +377,30 @@ async def test_law_8_restored(custody: "Custody") -> None:
     custody.restart()
 
     assert "KeyRefused" == await served(custody, ref, custody.custodian)
+
+
+async def test_law_8_older_database(custody: "Custody") -> None:
+    """Law 8: where the database is put back to before a revocation, whose number comes again, a custodian starts over.
+
+    Otherwise it would pass for having confirmed the new one with that number before it has read it.
+    """
+    ref = await custody.container(await custody.policy("p"))
+    await custody.policy("q")
+    (custodian,) = await running(custody, ref)
+    await change(custody, "q")
+    await custodian.epoch.confirm()
+    async with custody.store.begin(CAUSE) as unit:
+        await unit.execute(delete(rows))
+    await custodian.epoch.confirm()
+
+    assert 0 == held(custodian)
+
+    await custody.open(ref, custodian=custodian)
+    done = await change(custody)
+    found = await gone(custody, done.number)
+
+    assert (1, 0, 1) == (done.number, found.evicted, found.lapsed)
+    assert ("KeyRefused", 0) == (await served(custody, ref, custodian), held(custodian))
 
 
 async def test_law_8_numbers_rise(custody: "Custody", open_store: OpenStore) -> None:
