@@ -21,6 +21,7 @@ from twinlock.content.sites import NewSite
 from twinlock.content.sources import TargetRefused
 from twinlock.content.tree import Entry, NotFolder, walk
 from twinlock.crashpoints import CrashPoint, arm, disarm
+from twinlock.custody.errors import KeyRefused
 from twinlock.custody.port import USER, Asker, ContainerRef, PolicyKeyOrder
 from twinlock.errors import AlreadyExists, NotFound, TwinlockError
 from twinlock.store.tables.content import container_keys, files, object_intents
@@ -436,6 +437,33 @@ async def test_law_3_step_meets_changes(world: "World") -> None:
     with pytest.raises(StaleRead):
         async with world.store.begin(CAUSE) as unit:
             await world.blob_reencrypter.apply(unit, step)
+
+
+async def test_law_8_long_step(world: "World", monkeypatch: pytest.MonkeyPatch) -> None:
+    """Law 8: a step that takes longer than a key's minute asks the custodian again, for a file and in the middle of it.
+
+    Refused, it has changed nothing.
+    """
+    site = await world.site("hq", a=os.urandom(9 << 20), b=b"2")
+    await new_key(world, site)
+    tree, step = await world.tree(site), world.blob_reencrypter
+    read = step._blobs.read
+
+    async def slowly(*args: Any) -> AsyncIterator[bytes]:
+        async for chunk in read(*args):
+            world.clock.advance(61)
+            world.custodian.refusing.add(SITES)
+            yield chunk
+
+    monkeypatch.setattr(step._blobs, "read", slowly)
+    async with world.store.read() as reader:
+        seen = await containers.find_site(reader, site)
+    with pytest.raises(KeyRefused):
+        await step.plan(seen.id, "", ASKER)
+    world.custodian.refusing.clear()
+
+    assert tree == await world.tree(site)
+    assert [1, 2] == await live(world, site)
 
 
 async def test_law_2_damaged_file_is_named(world: "World") -> None:

@@ -49,6 +49,11 @@ class FileDraft:
         """Return what was written, if anything was."""
         return self.written[0] if self.written else None
 
+    def forget_key(self) -> None:
+        """Wipe the key of what was written: it is not read back any more."""
+        if self.written is not None:
+            self.written[1].wipe()
+
 
 class Filer:
     """Put bounded batches of files into sites."""
@@ -66,11 +71,15 @@ class Filer:
         """
         for draft in drafts:
             checked(draft.path)
-        for _ in range(_TRIES):
-            try:
-                return await self._try_to_put(site_id, drafts, asker)
-            except (StaleRead, GenerationGone):
-                continue
+        try:
+            for _ in range(_TRIES):
+                try:
+                    return await self._try_to_put(site_id, drafts, asker)
+                except (StaleRead, GenerationGone):
+                    continue
+        finally:
+            for draft in drafts:
+                draft.forget_key()
         raise TwinlockError("the site's keys keep changing", hint="run the command again")
 
     async def _try_to_put(self, site_id: str, drafts: Sequence[FileDraft], asker: Asker) -> list[FileDraft]:
@@ -121,7 +130,9 @@ class Filer:
         context = place_of(seen.ref(seen.newest.number), file_id, version)
         async with places:
             try:
-                draft.written = await self._blobs.write(name, cipher, context, self._source(draft))
+                written = await self._blobs.write(name, cipher, context, self._source(draft))
+                draft.forget_key()
+                draft.written = written
             except _SOURCE_FAILED as failure:
                 draft.failure = failure
 

@@ -7,7 +7,7 @@ read (law 3). A file that does not decrypt stays where it is, is named, and stop
 """
 
 import asyncio
-from collections.abc import Mapping, Sequence
+from collections.abc import AsyncGenerator, Sequence
 from contextlib import aclosing
 from dataclasses import dataclass, field
 
@@ -23,7 +23,6 @@ from twinlock.content.reencrypt import Applied
 from twinlock.content.settings import MIB, ContentSettings
 from twinlock.custody.errors import GenerationGone
 from twinlock.custody.port import Asker
-from twinlock.keys.blobs import SiteCipher
 from twinlock.keys.errors import DecryptionError
 from twinlock.store.tables.content import files
 from twinlock.store.unit import StaleRead, Store, Unit
@@ -71,18 +70,20 @@ class BlobReencrypter:
                 .limit(self._settings.batch_items)
             )
             chosen = _bounded([StoredFile.of(each) for each in rows])
-        moved, damaged = await self._move(seen, chosen, await self._ciphers(seen, chosen, asker), asker)
+        await self._open_all(seen, chosen, asker)
+        moved, damaged = await self._move(seen, chosen, asker)
         return BlobStep(seen, tuple(moved), tuple(sorted(damaged)), chosen[-1].id if chosen else None)
 
-    async def _ciphers(self, seen: Container, chosen: Sequence[StoredFile], asker: Asker) -> dict[int, SiteCipher]:
-        wanted = {row.generation for row in chosen} | {seen.newest.number}
+    async def _open_all(self, seen: Container, chosen: Sequence[StoredFile], asker: Asker) -> None:
+        """Open every key that is needed once before: what is wrong with a site key is no damage of a file."""
         try:
-            return {number: await self._keyring.open(seen.ref(number), asker) for number in sorted(wanted)}
+            for number in sorted({row.generation for row in chosen} | {seen.newest.number}):
+                await self._keyring.open(seen.ref(number), asker)
         except GenerationGone:
             raise StaleRead from None
 
     async def _move(
-        self, seen: Container, chosen: Sequence[StoredFile], ciphers: Mapping[int, SiteCipher], asker: Asker
+        self, seen: Container, chosen: Sequence[StoredFile], asker: Asker
     ) -> tuple[list[tuple[StoredFile, Blob]], list[str]]:
         moved: list[tuple[StoredFile, Blob]] = []
         damaged: list[str] = []
@@ -92,7 +93,7 @@ class BlobReencrypter:
         async def move(file: StoredFile, name: str) -> None:
             async with places:
                 try:
-                    moved.append((file, await self._moved(seen, file, ciphers, name)))
+                    moved.append((file, await self._moved(seen, file, name, asker)))
                 except (DecryptionError, ObjectGone):
                     if await self._is_as_listed(seen, file):
                         damaged.append(file.id)
@@ -103,16 +104,26 @@ class BlobReencrypter:
                     group.create_task(move(file, name))
         except ExceptionGroup as failed:
             # Callers tell failures apart by class; whatever else failed beside the first stays in its cause.
-            raise failed.exceptions[0] from failed
+            first = failed.exceptions[0]
+            raise (StaleRead() if isinstance(first, GenerationGone) else first) from failed
         return moved, damaged
 
-    async def _moved(self, seen: Container, file: StoredFile, ciphers: Mapping[int, SiteCipher], name: str) -> Blob:
-        old = file.blob(seen.tenant_id, seen.id)
+    async def _moved(self, seen: Container, file: StoredFile, name: str, asker: Asker) -> Blob:
         place = place_of(seen.ref(seen.newest.number), file.id, file.version + 1)
-        async with aclosing(self._blobs.read(ciphers[file.generation], old)) as plain:
-            blob, key = await self._blobs.write(name, ciphers[seen.newest.number], place, plain)
+        newest = await self._keyring.open(seen.ref(seen.newest.number), asker)
+        async with aclosing(self._plain(seen, file, asker)) as plain:
+            blob, key = await self._blobs.write(name, newest, place, plain)
         key.wipe()
         return blob
+
+    async def _plain(self, seen: Container, file: StoredFile, asker: Asker) -> AsyncGenerator[bytes]:
+        """Yield a file's bytes; a step may take long, so the custodian is asked again whenever a key's time is over."""
+        lent = await self._keyring.lend(seen.ref(file.generation), asker)
+        async with aclosing(self._blobs.read(lent.cipher, file.blob(seen.tenant_id, seen.id))) as chunks:
+            async for chunk in chunks:
+                if self._store.clock.monotonic() >= lent.until:
+                    lent = await self._keyring.lend(seen.ref(file.generation), asker)
+                yield chunk
 
     async def _is_as_listed(self, seen: Container, file: StoredFile) -> bool:
         # An object is deleted only after its row moved on: where the row did not, the object is lost or damaged.
