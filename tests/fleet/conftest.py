@@ -90,10 +90,10 @@ def make_mailbox(fleet: Fleet, name: str, folder: Path, items: int) -> Counter[b
     return expected
 
 
-def make_policy(fleet: Fleet, name: str, *options: str) -> None:
+def make_policy(fleet: Fleet, name: str, *options: str, workload: str = "mailbox") -> None:
     """Make a policy with keys of its own in two vaults."""
     uris = [f"local://{vault}/{name}" for vault in VAULTS]
     for uri in uris:
         fleet.ask("key", "create", uri)
     keys = [word for uri in uris for word in ("--key", uri)]
-    fleet.ask("policy", "create", "--tenant", "acme", "--name", name, "--workload", "mailbox", *keys, *options)
+    fleet.ask("policy", "create", "--tenant", "acme", "--name", name, "--workload", workload, *keys, *options)

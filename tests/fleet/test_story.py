@@ -1,5 +1,6 @@
-"""The mailbox story told by separate processes, two of each worker."""
+"""The stories of a mailbox and of a site told by separate processes, two of each worker."""
 
+import os
 from collections import Counter
 from pathlib import Path
 
@@ -7,6 +8,7 @@ from tests.fleet.conftest import make_policy
 from tests.fleet.installation import WORKERS, Fleet, mail_in
 
 ANN = "ann@acme.example"
+PLANS = "acme/plans"
 
 
 def test_story(fleet: Fleet, tmp_path: Path) -> None:
@@ -32,6 +34,33 @@ def test_story(fleet: Fleet, tmp_path: Path) -> None:
     fleet.assert_sound({ANN: mail})
     assert 5 == fleet.generations()[ANN]
     assert dict.fromkeys(WORKERS, 2) == {worker: len(fleet.of(worker)) for worker in WORKERS}
+
+
+def test_site(fleet: Fleet, tmp_path: Path) -> None:
+    """Imported, brought under the TIK of its geo, rolled, moved and reverted, a site still returns every byte."""
+    sizes = {"notes": 70_000, "none": 0, "deep/er/ß.bin": 200_001}
+    expected = {name: os.urandom(size) for name, size in sizes.items()}
+    for name, body in expected.items():
+        (tmp_path / "in" / name).parent.mkdir(parents=True, exist_ok=True)
+        (tmp_path / "in" / name).write_bytes(body)
+    make_policy(fleet, "docs", "--geo", "EUR", workload="site")
+    fleet.ask("site", "add", PLANS, "--tenant", "acme", "--geo", "EUR")
+    imported = fleet.ask("site", "import", PLANS, str(tmp_path / "in"))
+    assigned = fleet.ask("policy", "assign", "acme/docs", "--geo", "EUR")
+    status = fleet.ask("site", "status", "--tenant", "acme", "--geo", "EUR")
+    fleet.ask("policy", "refresh", "acme/docs", "--new-policy-key")
+    moved = fleet.ask("site", "move", PLANS)
+    under = fleet.ask("site", "show", PLANS)
+    fleet.ask("policy", "assign", "service", "--all-geos", "--tenant", "acme")
+    fleet.ask("site", "export", PLANS, str(tmp_path / "out"))
+
+    assert (3, sum(sizes.values())) == (imported["files"], imported["bytes"])
+    assert {"assigned": 1, "rejected": []} == assigned
+    assert ("registered", 100.0, 1) == (status["state"], status["percent"], status["sites_done"])
+    assert 3 == moved["files"]
+    assert (True, 3, 2) == (under["is_encrypted"], under["files_encrypted"], under["policy_version"])
+    assert expected == {name: (tmp_path / "out" / name).read_bytes() for name in sizes}
+    fleet.assert_sound({})
 
 
 def test_everybody_finds_it(fleet: Fleet, boxes: dict[str, Counter[bytes]]) -> None:
