@@ -1,6 +1,7 @@
 """A small world above a custodian without vaults: one tenant, three policies, mailboxes on demand."""
 
 from collections.abc import AsyncIterator, Callable, Mapping, Sequence
+from contextlib import suppress
 from dataclasses import dataclass
 from pathlib import Path
 from random import Random
@@ -8,7 +9,7 @@ from typing import Any
 
 import pytest
 from obstore.store import LocalStore
-from sqlalchemy import delete, insert, select
+from sqlalchemy import delete, func, insert, select
 
 from events.answers import read_answer
 from events.handler import Received
@@ -33,11 +34,13 @@ from twinlock.content.reencrypt import Reencrypter
 from twinlock.content.settings import ContentSettings
 from twinlock.content.sites import NewSite, Sites
 from twinlock.content.sweeper import Sweeper
+from twinlock.crashpoints import CrashPoint, arm, disarm
 from twinlock.custody.memory import MemoryCustodian
 from twinlock.custody.port import USER, Asker
 from twinlock.store.tables.bus import outbox
 from twinlock.store.tables.custody import policies, policy_keys
 from twinlock.store.tables.tenants import tenants
+from twinlock.store.tables.work import jobs, wake_slots
 from twinlock.store.unit import Cause, StaleRead, Store
 from workers.roster import Workplace, handlers_of
 from workers.settings import WorkerSettings
@@ -209,6 +212,14 @@ def _policy(policy: str, tenant: str, clock: ManualClock) -> dict[str, object]:
     }
 
 
+class _Ended(BaseException):
+    """Be a process that ends."""
+
+
+def _end() -> None:
+    raise _Ended
+
+
 class Pump:
     """Deliver what is in the outbox to the real handlers, one message at a time, in an order that the test chooses.
 
@@ -256,13 +267,35 @@ class Pump:
         if not rows:
             return False
         row = rows[self.choose(rows)]
-        async with self.world.store.begin(CAUSE) as unit:
-            await unit.execute(delete(outbox).where(outbox.c.number == row.number))
         envelope, event = parse(row.body)
-        self.seen.append(event)
         for _ in range(self.copies):
             await self._handle(Received(envelope, row.publisher), event)
+        self.seen.append(event)
+        # Taken off last, as a message is acknowledged: who ends before that finds it again.
+        async with self.world.store.begin(CAUSE) as unit:
+            await unit.execute(delete(outbox).where(outbox.c.number == row.number))
         return True
+
+    async def at_rest(self) -> bool:
+        """Tell whether no message, no job and no wake-up is left."""
+        async with self.world.store.read() as reader:
+            left = [await reader.scalar(select(func.count()).select_from(table)) for table in (outbox, jobs)]
+            awake = await reader.scalar(select(func.count()).where(wake_slots.c.event_id.is_not(None)))
+        return [*left, awake] == [0, 0, 0]
+
+    async def killed(self, point: CrashPoint) -> None:
+        """Run in a process that ends at a crash point, if it comes there."""
+        arm(point, _end)
+        with suppress(_Ended):
+            await self.run()
+        disarm()
+
+    async def step_killed(self) -> None:
+        """Take one message in a process that ends right before it commits."""
+        arm(CrashPoint.BEFORE_COMMIT, _end)
+        with suppress(_Ended):
+            await self.step()
+        disarm()
 
     async def _handle(self, received: Received, event: Event) -> None:
         handler = self._handlers.get(event.type)

@@ -11,11 +11,12 @@ from sqlalchemy import select, update
 from twinlock.content.blobs import StoredFile
 from twinlock.content.files import BadRange
 from twinlock.content.paths import BadPath
+from twinlock.content.sites import NewSite
 from twinlock.custody.errors import KeyRefused
 from twinlock.custody.port import USER, Asker
 from twinlock.errors import AlreadyExists, NotFound
 from twinlock.keys.errors import DecryptionError
-from twinlock.store.tables.content import container_keys, files, object_intents, superseded_objects
+from twinlock.store.tables.content import container_keys, containers, files, object_intents, superseded_objects
 from twinlock.store.unit import Cause
 
 if TYPE_CHECKING:
@@ -280,13 +281,20 @@ async def test_law_2_cut_after_its_end_was_checked(
         pytest.fail(f"{sum([len(chunk) async for chunk in reading.get(site, b'plan', ASKER)])} bytes were given out")
 
 
-async def test_law_2_moved_blobs(world: "World") -> None:
-    """Law 2: a blob, its wrapped key, or all of both moved to another file or site fail with the one error."""
-    first = await world.site("hq", a=b"11", b=b"22")
-    second = await world.site("lab", a=b"33")
-    stolen = await _row_of(world, first, b"a")
+@pytest.fixture
+async def sites(world: "World") -> list[str]:
+    """Return a site with two files, another one of its tenant with one, and one of another tenant."""
+    first, second = await world.site("hq", a=b"11", b=b"22"), await world.site("lab", a=b"33")
+    await world.sites.add(NewSite("hq", "provider", "EUR"), ASKER)
+    await world.put_file("provider/hq", b"a", b"44")
+    return [first, second, "provider/hq"]
+
+
+async def test_law_2_moved_blobs(world: "World", sites: list[str]) -> None:
+    """Law 2: a blob, its wrapped key, or both moved to another file, site or tenant fail with the one error."""
+    stolen = await _row_of(world, sites[0], b"a")
     for moved in (["object_name"], ["wrapped_key"], ["object_name", "wrapped_key", "content_mac"]):
-        for site, path in ((first, b"b"), (second, b"a")):
+        for site, path in zip(sites, (b"b", b"a", b"a"), strict=True):
             own = await _row_of(world, site, path)
             await _set(world, own.id, {name: getattr(stolen, name) for name in moved})
 
@@ -294,6 +302,40 @@ async def test_law_2_moved_blobs(world: "World") -> None:
                 await world.file(site, path)
             await _set(world, own.id, {name: getattr(own, name) for name in moved})
             assert 2 == len(await world.file(site, path))
+
+
+async def test_law_2_moved_objects(world: "World", sites: list[str]) -> None:
+    """Law 2: an object that takes the place of another file's, site's or tenant's fails with the one error."""
+    stolen = await _row_of(world, sites[0], b"a")
+    for site, path in zip(sites, (b"b", b"a", b"a"), strict=True):
+        own = await _row_of(world, site, path)
+        (world.folder / str(own.object_name)).write_bytes((world.folder / str(stolen.object_name)).read_bytes())
+
+        with pytest.raises(DecryptionError):
+            await world.file(site, path)
+
+
+async def test_law_2_moved_site_keys(world: "World", sites: list[str]) -> None:
+    """Law 2: a wrapped site key moved to another site or tenant fails with the one error, even with a blob of its own."""
+    stolen = await _row_of(world, sites[0], b"a")
+    key = container_keys.c
+    async with world.store.begin(CAUSE) as unit:
+        query = select(key.wrapped, key.commitment).join_from(container_keys, containers)
+        row = await unit.row(query.where(containers.c.name == sites[0]))
+        assert row is not None
+        await unit.execute(update(container_keys).values(wrapped=row.wrapped, commitment=row.commitment))
+    for site in sites[1:]:
+        with pytest.raises(DecryptionError):
+            await world.file(site, b"a")
+        own = await _row_of(world, site, b"a")
+        await _set(
+            world, own.id, {name: getattr(stolen, name) for name in ("object_name", "wrapped_key", "content_mac")}
+        )
+
+        with pytest.raises(DecryptionError):
+            await world.file(site, b"a")
+
+    assert b"11" == await world.file(sites[0], b"a")
 
 
 async def _row_of(world: "World", site: str, path: bytes) -> StoredFile:

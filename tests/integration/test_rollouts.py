@@ -2,11 +2,10 @@
 
 import random
 from collections.abc import Mapping, Sequence
-from contextlib import suppress
 from typing import TYPE_CHECKING, Any
 
 import pytest
-from sqlalchemy import func, insert, select, update
+from sqlalchemy import insert, select, update
 
 from events.answers import read_answer
 from schemas.facts import GeoCompleted, GeoProgressed
@@ -15,13 +14,13 @@ from schemas.names import SITE_REENCRYPTOR
 from schemas.requests import AssignmentRequested, RefreshRequested
 from twinlock.content import containers as content
 from twinlock.content import generations
-from twinlock.crashpoints import CrashPoint, arm, disarm
+from twinlock.crashpoints import CrashPoint
 from twinlock.custody.errors import GenerationGone
 from twinlock.custody.port import USER, Asker, ContainerRef
 from twinlock.store.tables.content import container_keys, containers, files
 from twinlock.store.tables.custody import policies, policy_keys, root_keys
 from twinlock.store.tables.tenants import tenants
-from twinlock.store.tables.work import assignment_outcomes, geos, jobs, wake_slots
+from twinlock.store.tables.work import assignment_outcomes, geos, jobs
 from twinlock.store.unit import Cause
 from workers import wakeups
 from workers.site_reencryptor.standing import GeoStanding, Standing, overall, standings
@@ -100,14 +99,6 @@ async def geo_rows(world: "World") -> dict[str, tuple[str, str]]:
         return {row.geo: (row.policy_id, row.state) for row in await reader.rows(select(geos))}
 
 
-async def at_rest(world: "World") -> bool:
-    """Tell whether no job is left and no wake-up is under way."""
-    async with world.store.read() as reader:
-        left = await reader.scalar(select(func.count()).select_from(jobs))
-        awake = await reader.scalar(select(func.count()).where(wake_slots.c.event_id.is_not(None)))
-    return (left, awake) == (0, 0)
-
-
 async def rejected(world: "World") -> Mapping[str, str]:
     """Return what was rejected, with the reasons."""
     async with world.store.read() as reader:
@@ -144,7 +135,7 @@ async def test_registration(world: "World", pump: "Pump") -> None:
     assert {(SERVICE, 1)} == await wraps(world, "elsewhere")
     assert {"eu": (EU, "registered")} == await geo_rows(world)
     assert [(8, 0)] == [(event.sites, event.rejected) for event in pump.seen if isinstance(event, GeoCompleted)]
-    assert await at_rest(world)
+    assert await pump.at_rest()
 
 
 async def test_empty_keys_are_destroyed(world: "World", pump: "Pump") -> None:
@@ -179,7 +170,7 @@ async def test_revert_of_all_geos(world: "World", pump: "Pump") -> None:
     assert (DONE, 3, 0) == (outcome, said["assigned"], said["rejected"])
     assert {(SERVICE, 1)} == await wraps(world, "s0", "s1", "s2")
     assert {} == await geo_rows(world)
-    assert await at_rest(world)
+    assert await pump.at_rest()
 
 
 @pytest.mark.parametrize(
@@ -236,7 +227,7 @@ async def test_damaged_key_rejects_one(world: "World", pump: "Pump") -> None:
 
     assert (DONE, 7, 1) == (outcome, said["assigned"], said["rejected"])
     assert ["acme/s4"] == list(await rejected(world))
-    assert await at_rest(world)
+    assert await pump.at_rest()
 
 
 async def test_site_added_meanwhile(world: "World", pump: "Pump") -> None:
@@ -269,7 +260,7 @@ async def test_another_policy_takes_over(world: "World", pump: "Pump") -> None:
     assert (DONE, 8) == (outcome, said["assigned"])
     assert {(OTHER, 1)} == await wraps(world, *NAMES)
     assert {"eu": (OTHER, "registered")} == await geo_rows(world)
-    assert await at_rest(world)
+    assert await pump.at_rest()
 
 
 async def test_roll(world: "World", pump: "Pump") -> None:
@@ -287,7 +278,7 @@ async def test_roll(world: "World", pump: "Pump") -> None:
     assert {(EU, 2)} == await wraps(world, *NAMES)
     assert [(2,)] == [tuple(row) for row in left]
     assert {"eu": (EU, "registered")} == await geo_rows(world)
-    assert await at_rest(world)
+    assert await pump.at_rest()
 
 
 async def test_roll_waits_for_keys(world: "World", pump: "Pump") -> None:
@@ -303,7 +294,7 @@ async def test_roll_waits_for_keys(world: "World", pump: "Pump") -> None:
     await settled(world, pump)
 
     assert {(EU, 2)} == await wraps(world, *NAMES)
-    assert await at_rest(world)
+    assert await pump.at_rest()
 
 
 async def test_progress(world: "World", pump: "Pump") -> None:
@@ -362,15 +353,7 @@ async def test_any_order_any_copies(world: "World", pump: "Pump", seed: int) -> 
     found = await wraps(world, *NAMES)
     assert found in ({(EU, 1)}, {(OTHER, 1)})
     assert {"eu": (*(policy for policy, _ in found), "registered")} == await geo_rows(world)
-    assert await at_rest(world)
-
-
-class _Killed(BaseException):
-    """Be a process that ends."""
-
-
-def _kill() -> None:
-    raise _Killed
+    assert await pump.at_rest()
 
 
 @pytest.mark.parametrize("point", [CrashPoint.AFTER_CLAIM, CrashPoint.BEFORE_COMMIT, CrashPoint.AFTER_COMMIT])
@@ -382,10 +365,7 @@ async def test_killed_at_any_step(world: "World", pump: "Pump", point: CrashPoin
     await pump.publisher.request(AssignmentRequested(policy=EU, geos=("eu",)))
     for _ in range(at):
         await pump.step()
-    arm(point, _kill)
-    with suppress(_Killed):
-        await pump.run()
-    disarm()
+    await pump.killed(point)
     world.clock.advance(901)
     await settled(world, pump)
     await settled(world, pump)
@@ -429,7 +409,7 @@ async def test_reads_at_every_moment_of_a_roll(world: "World", pump: "Pump", mon
         monkeypatch.setattr(world.custodian, name, getattr(looking, name))
     await pump.publisher.request(RefreshRequested(policy=EU, new_policy_key=True))
     for number in range(30):
-        await _step(pump, killed=number % 3 == 2)
+        await (pump.step_killed() if number % 3 == 2 else pump.step())
         await looking.look()
         if number % 4 == 0:
             world.clock.advance(901)
@@ -437,14 +417,6 @@ async def test_reads_at_every_moment_of_a_roll(world: "World", pump: "Pump", mon
 
     assert {(EU, 2)} == await wraps(world, *NAMES)
     assert looking.reads > 30 * len(refs)
-
-
-async def _step(pump: "Pump", *, killed: bool) -> None:
-    if killed:
-        arm(CrashPoint.BEFORE_COMMIT, _kill)
-    with suppress(_Killed):
-        await pump.step()
-    disarm()
 
 
 async def _commitment(world: "World", ref: ContainerRef) -> bytes:

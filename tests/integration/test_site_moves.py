@@ -1,6 +1,8 @@
 """Sites with files: moved to a new key, and read at every moment of a roll of their TIK."""
 
-from contextlib import suppress
+import os
+from collections.abc import Awaitable, Callable
+from dataclasses import replace
 from typing import TYPE_CHECKING
 
 import pytest
@@ -10,7 +12,7 @@ from schemas.facts import AlertRaised, SiteReencrypted
 from schemas.identifiers import RequestOutcome
 from schemas.names import SITE_REENCRYPTOR
 from schemas.requests import AssignmentRequested, RefreshRequested, SiteMoveRequested
-from twinlock.crashpoints import CrashPoint, arm, disarm
+from twinlock.custody.port import USER, Asker, ContainerRef, OpenedKey
 from twinlock.store.tables.content import container_keys, files
 from twinlock.store.tables.custody import root_keys
 from twinlock.store.tables.work import jobs
@@ -21,6 +23,7 @@ if TYPE_CHECKING:
     from tests.integration.conftest import Pump, World
 
 CAUSE = Cause("test")
+ASKER = Asker(USER, CAUSE)
 DONE, REFUSED = RequestOutcome.DONE, RequestOutcome.REFUSED
 EUROPE = "policy-europe"
 BODIES = {f"f{number}": bytes([number]) * (number * 7000) for number in range(12)}
@@ -98,36 +101,93 @@ async def test_damaged_file_waits(world: "World", pump: "Pump", site: str) -> No
         assert "do not decrypt" in await reader.scalar(select(jobs.c.trouble))
 
 
-class _Killed(BaseException):
-    """Be a process that ends."""
-
-
-def _kill() -> None:
-    raise _Killed
-
-
-async def _step(pump: "Pump", *, killed: bool) -> None:
-    if killed:
-        arm(CrashPoint.BEFORE_COMMIT, _kill)
-    with suppress(_Killed):
-        await pump.step()
-    disarm()
+EVERYTHING = (
+    AssignmentRequested(policy=EUROPE, geos=("EUR",)),
+    RefreshRequested(policy=EUROPE, new_policy_key=True),
+    MOVE,
+)
 
 
 async def test_reads_at_every_moment(world: "World", pump: "Pump", site: str) -> None:
     """Every file reads right between any two commits of a registration, a roll and a move, also of killed ones."""
-    for request in (
-        AssignmentRequested(policy=EUROPE, geos=("EUR",)),
-        RefreshRequested(policy=EUROPE, new_policy_key=True),
-        MOVE,
-    ):
+    for request in EVERYTHING:
         await pump.publisher.request(request)
         for number in range(9):
-            await _step(pump, killed=number % 3 == 1)
+            await (pump.step_killed() if number % 3 == 1 else pump.step())
             assert TREE == await world.tree(site)
-            world.clock.advance(901)
-            await wakeups.reconcile(world.store, SITE_REENCRYPTOR, 900)
+            await _resume(world)
         await pump.run()
 
     assert TREE == await world.tree(site)
     assert [(EUROPE, 2, 12)] == [(policy, key, count) for _, policy, key, count in await generations(world)]
+
+
+class Meanwhile:
+    """Have something happen in the midst of each read: before and after its key is opened, when its row was read."""
+
+    def __init__(self, world: "World", patch: pytest.MonkeyPatch, happens: Callable[[], Awaitable[None]]) -> None:
+        self.moments = 0
+        self._happens = happens
+        self._open = world.custodian.open_container_key
+        patch.setattr(world.custodian, "open_container_key", self.open)
+
+    async def open(self, ref: ContainerRef, asker: Asker) -> OpenedKey:
+        """Open a key; a worker's own call is left alone."""
+        if asker.initiator != USER:
+            return await self._open(ref, asker)
+        await self._moment()
+        opened = await self._open(ref, asker)
+        await self._moment()
+        return opened
+
+    async def _moment(self) -> None:
+        self.moments += 1
+        await self._happens()
+
+
+@pytest.mark.parametrize("every", [1, 3])
+async def test_reads_across_commits(
+    world: "World", pump: "Pump", site: str, every: int, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """law 3: a read that began before any commit of a registration, a roll or a move, also a killed one's, ends right.
+
+    Old objects are swept at once: nothing is left of what the reader had found.
+    """
+
+    async def happens() -> None:
+        if meanwhile.moments % every == 0:
+            await (pump.step_killed() if meanwhile.moments % 7 == 0 else pump.step())
+            await world.sweeper.sweep(CAUSE)
+
+    world.settings = replace(world.settings, objects_keep=0.0)
+    meanwhile = Meanwhile(world, monkeypatch, happens)
+    for request in EVERYTHING:
+        await pump.publisher.request(request)
+        for _ in range(9):
+            assert TREE == await world.tree(site)
+            await _resume(world)
+
+        assert await pump.at_rest()
+
+    assert [(EUROPE, 2, 12)] == [(policy, key, count) for _, policy, key, count in await generations(world)]
+
+
+async def test_long_read_across_requests(world: "World", pump: "Pump", site: str) -> None:
+    """law 3: a read whose first chunk was handed out before a registration, a roll or a move ends right after it."""
+    body = os.urandom(5 << 20)
+    await world.put_file(site, b"long", body)
+    for request in EVERYTHING:
+        chunks = world.files.get(site, b"long", ASKER)
+        read = [await anext(chunks)]
+        outcome, _, _ = await pump.ask(request)
+        read += [chunk async for chunk in chunks]
+
+        assert DONE == outcome
+        assert len(read) > 2
+        assert body == b"".join(read)
+
+
+async def _resume(world: "World") -> None:
+    """Let leases of killed processes lapse."""
+    world.clock.advance(901)
+    await wakeups.reconcile(world.store, SITE_REENCRYPTOR, 900)
