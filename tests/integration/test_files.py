@@ -316,7 +316,7 @@ async def test_law_2_moved_objects(world: "World", sites: list[str]) -> None:
 
 
 async def test_law_2_moved_site_keys(world: "World", sites: list[str]) -> None:
-    """Law 2: a wrapped site key moved to another site or tenant fails with the one error, even with a blob of its own."""
+    """Law 2: a wrapped site key moved to another site or tenant fails with the one error, even beside its blob."""
     stolen = await _row_of(world, sites[0], b"a")
     key = container_keys.c
     async with world.store.begin(CAUSE) as unit:

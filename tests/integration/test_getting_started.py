@@ -51,4 +51,7 @@ def test_every_command(tmp_path: Path, monkeypatch: pytest.MonkeyPatch, capfd: p
     assert len(went) > 30
     assert "objects by key version  1: 33\n" in out
     assert "\nidentical\n" in out
+    assert "\nsame files\n" in out
+    assert "\nFrom" in out
+    assert "is revoked" in err
     assert "Traceback" not in err
