@@ -13,11 +13,13 @@ from schemas.identifiers import PolicyState
 from twinlock.content.containers import Container
 from twinlock.content.generations import Switch
 from twinlock.custody.errors import KeyRefused
-from twinlock.custody.policies import Policy
+from twinlock.custody.policies import Policy, load_policy
 from twinlock.custody.port import Asker, Custodian, WrappedContainerKey
+from twinlock.errors import NotFound
 from twinlock.keys.errors import DecryptionError
 from twinlock.store.tables.custody import policies
-from twinlock.store.unit import StaleRead, Unit
+from twinlock.store.unit import Reader, StaleRead, Unit
+from workers.jobs import Job
 
 DAMAGED = "its key does not decrypt; bring its row back from a backup"
 
@@ -28,6 +30,26 @@ class Prepared:
 
     switches: list[Switch] = field(default_factory=list)
     rejected: dict[str, str] = field(default_factory=dict)
+
+
+@dataclass(slots=True)
+class Batch:
+    """Hold what one step does: containers to switch, those that stay, those that are rejected with their reasons."""
+
+    policy: Policy
+    cursor: str
+    ended: bool
+    switches: list[Switch] = field(default_factory=list)
+    unchanged: list[str] = field(default_factory=list)
+    rejected: dict[str, str] = field(default_factory=dict)
+
+
+async def target_of(reader: Reader, job: Job) -> Policy:
+    """Return the policy that a job brings containers under."""
+    policy = await load_policy(reader, job.policy_id or "")
+    if policy is None:
+        raise NotFound("the policy of a job is gone")
+    return policy
 
 
 async def prepare(

@@ -17,7 +17,7 @@ pytestmark = pytest.mark.servers
 
 GUIDE = Path(__file__).parents[2] / "docs" / "fleet.md"
 DATABASE = "fleet_guide"
-SECONDS = 300.0  # a dozen commands and four workers, on a machine that has other things to do
+SECONDS = 240.0  # a dozen commands and four workers, on a machine that has other things to do
 
 
 def commands(replaced: dict[str, str]) -> list[str]:
@@ -70,6 +70,5 @@ def test_by_hand(rabbit: "RabbitNode", vhost: "Vhost", postgres: "Postgres", tmp
     assert 0 == made[0], made
     assert 0 == code, said
     assert "moved ann@contoso.example" in said
-    assert "moved contoso/plans" in said
     assert "dep_assigner: 1, mailbox_reencryptor: 1, site_reencryptor: 1, tik_cache_refresher: 1" in said
     assert "Traceback" not in said

@@ -20,6 +20,7 @@ from twinlock.content.filing import recount, repoint
 from twinlock.content.keyring import SiteKeyring
 from twinlock.content.objects import ObjectGone, Objects, claim_intents, supersede
 from twinlock.content.reencrypt import Applied
+from twinlock.content.sealing import bounded
 from twinlock.content.settings import MIB, ContentSettings
 from twinlock.custody.errors import GenerationGone
 from twinlock.custody.port import Asker
@@ -69,7 +70,7 @@ class BlobReencrypter:
                 .order_by(row.id)
                 .limit(self._settings.batch_items)
             )
-            chosen = _bounded([StoredFile.of(each) for each in rows])
+            chosen = bounded([StoredFile.of(each) for each in rows], _BATCH_BYTES)
         await self._open_all(seen, chosen, asker)
         moved, damaged = await self._move(seen, chosen, asker)
         return BlobStep(seen, tuple(moved), tuple(sorted(damaged)), chosen[-1].id if chosen else None)
@@ -142,17 +143,6 @@ class BlobReencrypter:
         await generations.destroy_empty(unit, locked, [older.number for older in locked.generations[:-1]])
         left = locked.items - locked.newest.items - len(moved)
         return Applied(len(moved), sum(file.size for file, _ in moved), step.damaged, finished=left == 0)
-
-
-def _bounded(rows: Sequence[StoredFile]) -> list[StoredFile]:
-    """Take rows up to the byte bound, and always at least one."""
-    taken, total = 0, 0
-    for row in rows:
-        total += row.size
-        if taken and total > _BATCH_BYTES:
-            break
-        taken += 1
-    return list(rows[:taken])
 
 
 async def _still_as_read(

@@ -6,7 +6,7 @@ Small items are handled whole, in threads and many at a time; large ones as stre
 import asyncio
 from collections.abc import AsyncIterator, Iterator, Sequence
 from dataclasses import dataclass, field, fields
-from typing import Any
+from typing import Any, Protocol, TypeVar
 
 from sqlalchemy.engine import Row
 
@@ -51,7 +51,18 @@ class Stored:
 DESCRIBED = tuple(field.name for field in fields(Stored))
 
 
-def bounded(rows: Sequence[Stored], most: int) -> list[Stored]:
+class Sized(Protocol):
+    """Describe content of some size."""
+
+    @property
+    def size(self) -> int:
+        """Return its bytes in the clear."""
+
+
+SizedT = TypeVar("SizedT", bound=Sized)
+
+
+def bounded(rows: Sequence[SizedT], most: int) -> list[SizedT]:
     """Take rows up to a bound of bytes, and always at least one."""
     taken, total = 0, 0
     for row in rows:

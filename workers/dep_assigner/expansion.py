@@ -4,8 +4,6 @@ Each mailbox is protected at once, in one short transaction: a new key generatio
 rewrapped under it. Its re-encryption then goes on as a job of its own.
 """
 
-from dataclasses import dataclass, field
-
 from sqlalchemy import select
 
 from schemas.event import Event
@@ -14,8 +12,7 @@ from schemas.identifiers import Workload
 from schemas.names import DEP_ASSIGNER
 from twinlock.content import containers, generations
 from twinlock.content.containers import Container
-from twinlock.content.generations import Switch
-from twinlock.custody.policies import Policy, load_policy
+from twinlock.custody.policies import Policy
 from twinlock.custody.port import Asker, Custodian
 from twinlock.errors import NotFound
 from twinlock.store.tables.tenants import tenants
@@ -28,23 +25,12 @@ from workers.jobs import Job
 from workers.mailbox_reencryptor.orders import order
 from workers.settings import WorkerSettings
 from workers.steps import Step
+from workers.switching import Batch
 from workers.trouble import pause
 
 ASSIGN = "assign"
 ROLL = "roll"
 LEFT_BEHIND = "mailboxes are left under an older policy key"
-
-
-@dataclass(slots=True)
-class Batch:
-    """Hold what one step does: mailboxes to switch, those that stay, those that are rejected with their reasons."""
-
-    policy: Policy
-    cursor: str
-    ended: bool
-    switches: list[Switch] = field(default_factory=list)
-    unchanged: list[str] = field(default_factory=list)
-    rejected: dict[str, str] = field(default_factory=dict)
 
 
 class ExpandStep(Step[Batch]):
@@ -59,9 +45,7 @@ class ExpandStep(Step[Batch]):
 
     async def _plan(self, job: Job, asker: Asker) -> Batch:
         async with self._store.read() as reader:
-            policy = await load_policy(reader, job.policy_id or "")
-            if policy is None:
-                raise NotFound("the policy of a job is gone")
+            policy = await switching.target_of(reader, job)
             batch, seen = await self._read(reader, job, policy)
         # Nobody waits for a roll's list: it goes on when the keys answer again.
         prepared = await switching.prepare(self._custodian, seen, policy, asker, rejects=job.kind != ROLL)

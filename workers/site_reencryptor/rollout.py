@@ -4,8 +4,6 @@ Of every site its live site keys are rewrapped, and a new site key begins for ne
 TIKs stay openable until the last site is over.
 """
 
-from dataclasses import dataclass, field
-
 from sqlalchemy import exists, func, or_, select
 
 from events.handler import Asked
@@ -13,10 +11,8 @@ from schemas.facts import GeoCompleted, GeoProgressed
 from schemas.identifiers import Workload
 from twinlock.content import containers, generations
 from twinlock.content.containers import Container
-from twinlock.content.generations import Switch
-from twinlock.custody.policies import Policy, load_policy
+from twinlock.custody.policies import Policy
 from twinlock.custody.port import Asker, Custodian
-from twinlock.errors import NotFound
 from twinlock.store.tables.content import container_keys
 from twinlock.store.tables.content import containers as sites
 from twinlock.store.tables.tenants import tenants
@@ -30,21 +26,10 @@ from workers.progress import tells
 from workers.settings import WorkerSettings
 from workers.site_reencryptor import geos
 from workers.site_reencryptor.orders import ROLL, answer_if_last, list_id
+from workers.switching import Batch
 from workers.trouble import pause
 
 LEFT_BEHIND = "sites are left under an older TIK"
-
-
-@dataclass(slots=True)
-class Batch:
-    """Hold what one step does: sites to switch, those that stay, those that are rejected with their reasons."""
-
-    policy: Policy
-    cursor: str
-    ended: bool
-    switches: list[Switch] = field(default_factory=list)
-    unchanged: list[str] = field(default_factory=list)
-    rejected: dict[str, str] = field(default_factory=dict)
 
 
 class Rollout:
@@ -58,9 +43,7 @@ class Rollout:
     async def plan(self, job: Job, asker: Asker) -> Batch:
         """Have the keys of the next batch rewrapped and made."""
         async with self._store.read() as reader:
-            policy = await load_policy(reader, job.policy_id or "")
-            if policy is None:
-                raise NotFound("the policy of a job is gone")
+            policy = await switching.target_of(reader, job)
             page = await self._next(reader, job, policy)
         behind = [site for site in page if not switching.is_under(site, policy)]
         # Nobody waits for a roll's list: it goes on when the keys answer again.

@@ -10,8 +10,9 @@ from twinlock.store.unit import Store, Unit
 from workers.jobs import Job
 from workers.reencryption import Facts, Reencryption
 from workers.settings import WorkerSettings
-from workers.site_reencryptor.rollout import Batch, Rollout
+from workers.site_reencryptor.rollout import Rollout
 from workers.steps import Step
+from workers.switching import Batch
 
 
 class SiteStep(Step[Batch | BlobStep]):

@@ -1,6 +1,7 @@
 """One mount on a real server, and a vault that is logged in to it."""
 
-from collections.abc import AsyncIterator, Coroutine
+import asyncio
+from collections.abc import AsyncIterator, Awaitable, Callable, Coroutine
 from contextlib import AsyncExitStack
 from dataclasses import dataclass
 from pathlib import Path
@@ -77,3 +78,14 @@ async def bench(openbao: OpenBao, tmp_path: Path, clock: ManualClock) -> AsyncIt
     async with AsyncExitStack() as stack:
         proxy = await stack.enter_async_context(proxied(openbao.port))
         yield Bench(openbao.mount(), proxy, tmp_path, clock, stack)
+
+
+async def together(number: int, call: Callable[[], Awaitable[object]]) -> None:
+    """Make the same call many times at once."""
+
+    async def one() -> None:
+        await call()
+
+    async with asyncio.TaskGroup() as group:
+        for _ in range(number):
+            group.create_task(one())

@@ -4,7 +4,7 @@ import asyncio
 import base64
 import json
 from collections import Counter
-from collections.abc import AsyncIterator, Awaitable, Callable
+from collections.abc import AsyncIterator
 from contextlib import AsyncExitStack, asynccontextmanager
 from dataclasses import replace
 from functools import partial
@@ -14,7 +14,7 @@ from random import Random
 import psutil
 
 from schemas.identifiers import Slot
-from tests.integration.openbao.conftest import KEY
+from tests.integration.openbao.conftest import KEY, together
 from tests.servers.openbao import OpenBao
 from tests.servers.proxy import Proxy, proxied
 from twinlock.clock import SystemClock
@@ -212,14 +212,3 @@ async def test_silence_over_tls(openbaos: tuple[OpenBao, OpenBao], tmp_path: Pat
 
         assert 12 == during
         assert 0 == sockets(silent)
-
-
-async def together(number: int, call: Callable[[], Awaitable[object]]) -> None:
-    """Make the same call many times at once."""
-
-    async def one() -> None:
-        await call()
-
-    async with asyncio.TaskGroup() as group:
-        for _ in range(number):
-            group.create_task(one())

@@ -2,12 +2,12 @@
 
 import asyncio
 import logging
-from collections.abc import Awaitable, Callable
+from collections.abc import Callable
 from pathlib import Path
 
 import pytest
 
-from tests.integration.openbao.conftest import CONTEXT, PAYLOAD, Bench, refused
+from tests.integration.openbao.conftest import CONTEXT, PAYLOAD, Bench, refused, together
 from tests.servers.openbao import OpenBao
 from twinlock.keys.ports import Denied, Misconfigured, Unclear, VaultFailure
 from twinlock.vaults.openbao_settings import OpenBaoServer
@@ -30,17 +30,6 @@ def count(bench: Bench, *paths: str) -> Callable[[], list[int]]:
 def verdict(failure: VaultFailure) -> tuple[type[VaultFailure], str]:
     """Return what a failure is judged by."""
     return type(failure), failure.raw.partition(" ")[0]
-
-
-async def together(number: int, call: Callable[[], Awaitable[object]]) -> None:
-    """Make the same call many times at once."""
-
-    async def one() -> None:
-        await call()
-
-    async with asyncio.TaskGroup() as group:
-        for _ in range(number):
-            group.create_task(one())
 
 
 async def test_approle(bench: Bench) -> None:
