@@ -281,6 +281,26 @@ async def test_roll(world: "World", pump: "Pump") -> None:
     assert await pump.at_rest()
 
 
+async def test_rotated_root_key(world: "World", pump: "Pump") -> None:
+    """A root key that was rotated has the TIK rewrapped, and no site: nothing is rolled out."""
+    await add_sites(world, "eu", *NAMES)
+    await pump.ask(AssignmentRequested(policy=EU, geos=("eu",)))
+    pump.seen.clear()
+    before = await _stored_keys(world)
+    outcome, _, _ = await pump.ask(RefreshRequested(policy=EU))
+
+    assert DONE == outcome
+    assert before == await _stored_keys(world)
+    assert {"eu": (EU, "registered")} == await geo_rows(world)
+    assert [] == [event for event in pump.seen if isinstance(event, GeoProgressed | GeoCompleted)]
+    assert await pump.at_rest()
+
+
+async def _stored_keys(world: "World") -> list[bytes]:
+    async with world.store.read() as reader:
+        return [row.wrapped for row in await reader.rows(select(container_keys).order_by("container_id"))]
+
+
 async def test_roll_waits_for_keys(world: "World", pump: "Pump") -> None:
     """law 12: while keys are refused a roll is put off, never rejected, and ends by itself when they answer."""
     await add_sites(world, "eu", *NAMES, policy=EU)
