@@ -8,6 +8,7 @@ from typing import TYPE_CHECKING
 import pytest
 from sqlalchemy import insert, select, update
 
+from schemas.event import Event
 from schemas.facts import AlertRaised, SiteReencrypted
 from schemas.identifiers import RequestOutcome
 from schemas.names import SITE_REENCRYPTOR
@@ -82,6 +83,22 @@ async def test_rollout_in_the_middle_of_a_move(world: "World", pump: "Pump", sit
     assert (DONE, 1) == (outcome, said["assigned"])
     assert [(3, EUROPE, 1, 12)] == await generations(world)
     assert TREE == await world.tree(site)
+
+
+@pytest.mark.parametrize("wanted", [MOVE, AssignmentRequested(policy=EUROPE, geos=("EUR",))])
+@pytest.mark.parametrize("steps", [1, 3])
+async def test_removed_in_the_middle(world: "World", pump: "Pump", site: str, wanted: Event, steps: int) -> None:
+    """A site that is removed while it is moved, or its geo is brought under a policy, leaves no row and no work."""
+    await pump.publisher.request(wanted)
+    for _ in range(steps):
+        await pump.step()
+    assert 12 == await world.sites.remove(site, CAUSE)
+    await pump.run()
+    await _resume(world)
+    await pump.run()
+
+    assert [] == await generations(world)
+    assert await pump.at_rest()
 
 
 async def test_damaged_file_waits(world: "World", pump: "Pump", site: str) -> None:

@@ -43,7 +43,9 @@ class Bench:
     def open(self, login: OpenBaoServer | None = None, **settings: Any) -> OpenBaoVault:
         """Open a vault, by default with a token that never ends."""
         login = login or self.token_login(self.mount.token())
-        given = {"allow_http": True, "servers": {f"127.0.0.1:{self.proxy.port}": login}, **settings}
+        servers = {f"127.0.0.1:{self.proxy.port}": login}
+        # Long, so that a busy machine fails no test that promises nothing of time.
+        given = {"allow_http": True, "deadline": 60.0, "servers": servers, **settings}
         vault = OpenBaoVault(OpenBaoSettings(**given), self.folder, self.clock)
         self.stack.push_async_callback(vault.close)
         return vault
