@@ -97,3 +97,21 @@ def make_policy(fleet: Fleet, name: str, *options: str, workload: str = "mailbox
         fleet.ask("key", "create", uri)
     keys = [word for uri in uris for word in ("--key", uri)]
     fleet.ask("policy", "create", "--tenant", "acme", "--name", name, "--workload", workload, *keys, *options)
+
+
+def make_site(fleet: Fleet, name: str, geo: str, folder: Path) -> dict[str, bytes]:
+    """Add a site with files and return their bytes by path."""
+    expected = {path: os.urandom(size) for path, size in {"notes": 70_000, "none": 0, "deep/er/ß.bin": 200_001}.items()}
+    for path, body in expected.items():
+        (folder / path).parent.mkdir(parents=True, exist_ok=True)
+        (folder / path).write_bytes(body)
+    make_policy(fleet, name, "--geo", geo, workload="site")
+    fleet.ask("site", "add", name, "--tenant", "acme", "--geo", geo)
+    fleet.ask("site", "import", name, str(folder))
+    return expected
+
+
+def brought_out(fleet: Fleet, name: str, folder: Path) -> dict[str, bytes]:
+    """Export a site into a new folder and return the bytes of its files by path."""
+    fleet.ask("site", "export", name, str(folder))
+    return {str(path.relative_to(folder)): path.read_bytes() for path in folder.rglob("*") if path.is_file()}

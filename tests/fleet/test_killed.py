@@ -10,7 +10,8 @@ from events.amqp.transport import AmqpTransport
 from events.transport import Message
 from schemas.envelope import enclose, serialise
 from schemas.facts import ReencryptionWoken
-from schemas.names import DEP_ASSIGNER, MAILBOX_REENCRYPTOR, TIK_CACHE_REFRESHER
+from schemas.names import DEP_ASSIGNER, MAILBOX_REENCRYPTOR, SITE_REENCRYPTOR, TIK_CACHE_REFRESHER
+from tests.fleet.conftest import brought_out, make_site
 from tests.fleet.installation import Fleet
 from tests.servers.postgres import run as run_async
 from twinlock.clock import SystemClock
@@ -56,6 +57,26 @@ def test_worker(fleet: Fleet, boxes: dict[str, Counter[bytes]], worker: str, poi
 
     fleet.assert_sound(boxes)
     assert {2} == {fleet.generations()[address] for address in boxes}
+
+
+def test_site_reencryptor(fleet: Fleet, tmp_path: Path) -> None:
+    """A site returns every byte while whoever rolls and moves it lies killed, and when the next one has finished."""
+    expected = make_site(fleet, "killed", "NAM", tmp_path / "in")
+    fleet.ask("policy", "assign", "acme/killed", "--geo", "NAM")
+    fleet.leave(SITE_REENCRYPTOR)
+    fleet.ask("policy", "refresh", "acme/killed", "--new-policy-key", "--no-wait")
+    fleet.ask("site", "move", "killed", "--no-wait")
+    for point in (CrashPoint.AFTER_CLAIM, CrashPoint.BEFORE_COMMIT, CrashPoint.AFTER_OBJECT_WRITE):
+        fleet.crash(SITE_REENCRYPTOR, point, 1)
+        fleet.lapse()
+
+        assert expected == brought_out(fleet, "killed", tmp_path / point.value)
+    fleet.staff()
+    fleet.assert_sound({})
+    site = fleet.ask("site", "show", "killed")
+
+    assert expected == brought_out(fleet, "killed", tmp_path / "out")
+    assert (3, 2) == (site["files_encrypted"], site["policy_version"])
 
 
 ASSIGNER_ELSEWHERE = (

@@ -1,14 +1,12 @@
 """The stories of a mailbox and of a site told by separate processes, two of each worker."""
 
-import os
 from collections import Counter
 from pathlib import Path
 
-from tests.fleet.conftest import make_policy
+from tests.fleet.conftest import brought_out, make_policy, make_site
 from tests.fleet.installation import WORKERS, Fleet, mail_in
 
 ANN = "ann@acme.example"
-PLANS = "acme/plans"
 
 
 def test_story(fleet: Fleet, tmp_path: Path) -> None:
@@ -38,28 +36,19 @@ def test_story(fleet: Fleet, tmp_path: Path) -> None:
 
 def test_site(fleet: Fleet, tmp_path: Path) -> None:
     """Imported, brought under the TIK of its geo, rolled, moved and reverted, a site still returns every byte."""
-    sizes = {"notes": 70_000, "none": 0, "deep/er/ß.bin": 200_001}
-    expected = {name: os.urandom(size) for name, size in sizes.items()}
-    for name, body in expected.items():
-        (tmp_path / "in" / name).parent.mkdir(parents=True, exist_ok=True)
-        (tmp_path / "in" / name).write_bytes(body)
-    make_policy(fleet, "docs", "--geo", "EUR", workload="site")
-    fleet.ask("site", "add", PLANS, "--tenant", "acme", "--geo", "EUR")
-    imported = fleet.ask("site", "import", PLANS, str(tmp_path / "in"))
-    assigned = fleet.ask("policy", "assign", "acme/docs", "--geo", "EUR")
+    expected = make_site(fleet, "plans", "EUR", tmp_path / "in")
+    assigned = fleet.ask("policy", "assign", "acme/plans", "--geo", "EUR")
     status = fleet.ask("site", "status", "--tenant", "acme", "--geo", "EUR")
-    fleet.ask("policy", "refresh", "acme/docs", "--new-policy-key")
-    moved = fleet.ask("site", "move", PLANS)
-    under = fleet.ask("site", "show", PLANS)
+    fleet.ask("policy", "refresh", "acme/plans", "--new-policy-key")
+    moved = fleet.ask("site", "move", "plans")
+    under = fleet.ask("site", "show", "plans")
     fleet.ask("policy", "assign", "service", "--all-geos", "--tenant", "acme")
-    fleet.ask("site", "export", PLANS, str(tmp_path / "out"))
 
-    assert (3, sum(sizes.values())) == (imported["files"], imported["bytes"])
     assert {"assigned": 1, "rejected": []} == assigned
     assert ("registered", 100.0, 1) == (status["state"], status["percent"], status["sites_done"])
     assert 3 == moved["files"]
     assert (True, 3, 2) == (under["is_encrypted"], under["files_encrypted"], under["policy_version"])
-    assert expected == {name: (tmp_path / "out" / name).read_bytes() for name in sizes}
+    assert expected == brought_out(fleet, "plans", tmp_path / "out")
     fleet.assert_sound({})
 
 
