@@ -9,7 +9,7 @@ from typing import Any
 
 import pytest
 from obstore.store import LocalStore
-from sqlalchemy import delete, func, insert, select
+from sqlalchemy import Row, delete, func, insert, select
 
 from events.answers import read_answer
 from events.handler import Received
@@ -267,14 +267,21 @@ class Pump:
         if not rows:
             return False
         row = rows[self.choose(rows)]
-        envelope, event = parse(row.body)
-        for _ in range(self.copies):
-            await self._handle(Received(envelope, row.publisher), event)
-        self.seen.append(event)
-        # Taken off last, as a message is acknowledged: who ends before that finds it again.
         async with self.world.store.begin(CAUSE) as unit:
             await unit.execute(delete(outbox).where(outbox.c.number == row.number))
+        envelope, event = parse(row.body)
+        self.seen.append(event)
+        try:
+            for _ in range(self.copies):
+                await self._handle(Received(envelope, row.publisher), event)
+        except _Ended:
+            await self._deliver_again(row)
+            raise
         return True
+
+    async def _deliver_again(self, row: Row[Any]) -> None:
+        async with self.world.store.begin(CAUSE) as unit:
+            await unit.execute(insert(outbox).values(row._asdict()))
 
     async def at_rest(self) -> bool:
         """Tell whether no message, no job and no wake-up is left."""
