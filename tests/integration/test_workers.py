@@ -148,7 +148,7 @@ async def test_every_failed_check_is_listed(world: "World", pump: "Pump") -> Non
     assert ["limit", "name", "two-vaults"] == sorted(check["check"] for check in said["failed"])
     assert "in the vault of the other key" in detail
     async with world.store.read() as reader:
-        assert 3 == await reader.scalar(select(func.count()).where(policies.c.tenant_id == "acme"))
+        assert 1 == await reader.scalar(select(func.count()).where(policies.c.name == "taken"))
 
 
 async def test_unknown_policy(world: "World", pump: "Pump") -> None:
