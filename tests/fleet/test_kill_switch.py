@@ -4,11 +4,18 @@ import signal
 from collections import Counter
 from datetime import datetime
 from pathlib import Path
+from typing import Any
 
 from schemas.names import TIK_CACHE_REFRESHER
 from tests.fleet.installation import Fleet
 
 TOLD = "SELECT count(*) FROM revocations WHERE announced"
+
+
+def registered(fleet: Fleet) -> list[dict[str, Any]]:
+    """Return the custodians that are registered."""
+    found: list[dict[str, Any]] = fleet.ask("status")["custodians"]
+    return found
 
 
 def test_law_8_revoke(fleet: Fleet, boxes: dict[str, Counter[bytes]], tmp_path: Path) -> None:
@@ -19,7 +26,8 @@ def test_law_8_revoke(fleet: Fleet, boxes: dict[str, Counter[bytes]], tmp_path: 
     (address, _) = boxes
     fleet.ask("policy", "assign", "acme/main", "--mailbox", address)
     stopped, _ = fleet.of(TIK_CACHE_REFRESHER)
-    fleet.until(lambda: 2 == len(fleet.ask("status")["custodians"]))
+    fleet.until(lambda: [True, True] == [each["serves"] for each in registered(fleet) if each["serves"]])
+    gone = len(registered(fleet)) - 2  # killed by other tests: their rows stay for a minute or two
     told = fleet.value(TOLD)
     stopped.tell(signal.SIGSTOP)
     fleet.node.kill()
@@ -34,7 +42,8 @@ def test_law_8_revoke(fleet: Fleet, boxes: dict[str, Counter[bytes]], tmp_path: 
         for more in ((), ("--as", "service:index"))
     ]
 
-    assert ("revoked", 1, 1) == (done["state"], done["evicted"], done["lapsed"])
+    assert ("revoked", 1) == (done["state"], done["evicted"])
+    assert 1 <= done["lapsed"] <= 1 + gone
     assert datetime.fromisoformat(done["callers_until"])
     assert [1, 1] == [each.code for each in refused]
     assert all("the policy is revoked" in each.err for each in refused)
