@@ -22,7 +22,7 @@ from twinlock.store.unit import Cause
 MIB = 1024 * 1024
 SIZE, ROUNDS = 1024, 3
 OVER_TINK, OF_COPY, MOST_MEMORY = 2.0, 0.6, 150
-CHUNK = 4 * MIB
+CHUNK = MIB
 
 Contender = tuple[Callable[[Path], Awaitable[None]], Callable[[Path], Awaitable[None]]]
 
