@@ -19,10 +19,11 @@ from tests.servers.openbao import OpenBao
 from tests.servers.proxy import Proxy, proxied
 from twinlock.clock import SystemClock
 from twinlock.custody.decision import ROOT_SLOTS
+from twinlock.custody.guards import Guards
 from twinlock.custody.hedge import Hedged
 from twinlock.custody.latency import Latencies
 from twinlock.custody.rows import StoredPolicyKey
-from twinlock.custody.settings import HedgeSettings
+from twinlock.custody.settings import GuardSettings, HedgeSettings
 from twinlock.custody.unwrap import SlotAsker
 from twinlock.keys.ports import WrappedKey
 from twinlock.keys.root_payload import seal
@@ -125,7 +126,10 @@ async def wired(*wires: Wire) -> AsyncIterator[None]:
 def hedged(vault: OpenBaoVault) -> Hedged:
     """Hedge over a vault, whichever of its servers is asked."""
     clock = SystemClock()
-    asker = SlotAsker(VaultDirectory({HTTP: vault, HTTPS: vault}), clock, 60.0, Latencies(clock, EAGER))
+    # A fast machine makes the thousands of calls quicker than a real vault would allow.
+    unlimited = Guards(clock, GuardSettings(vault_rate=1e6, vault_burst=1e6, tenant_rate=1e6, tenant_burst=1e6))
+    vaults = VaultDirectory({HTTP: vault, HTTPS: vault})
+    asker = SlotAsker(vaults, clock, 60.0, Latencies(clock, EAGER), unlimited)
     return Hedged(asker, clock, Latencies(clock, EAGER), EAGER, Random(1))  # noqa: S311  # the same in every run
 
 
