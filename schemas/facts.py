@@ -4,6 +4,8 @@ from typing import ClassVar
 
 from schemas.event import Event
 from schemas.identifiers import (
+    ApprovalState,
+    ApproverName,
     Audience,
     AvailabilityMode,
     Count,
@@ -148,6 +150,61 @@ class AlertRaised(Event):
     def subject(self) -> str:
         """Name the policy, or the tenant where there is none."""
         return self.policy or self.tenant
+
+
+class ApprovalRequested(Event):
+    """Tell that something waits for the signatures of approvers."""
+
+    type: ClassVar[str] = "twinlock.approval.requested.v1"
+
+    approval: Identifier
+    version: Version
+    tenant: TenantName
+    action: Identifier
+    policy: Identifier | None = None
+    needed: Count
+
+    @property
+    def subject(self) -> str:
+        """Name the request."""
+        return self.approval
+
+
+class ApprovalGranted(Event):
+    """Tell that one approver has signed a request."""
+
+    type: ClassVar[str] = "twinlock.approval.granted.v1"
+
+    approval: Identifier
+    version: Version
+    tenant: TenantName
+    action: Identifier
+    policy: Identifier | None = None
+    approver: ApproverName
+    approvals: Count
+
+    @property
+    def subject(self) -> str:
+        """Name the request."""
+        return self.approval
+
+
+class ApprovalSettled(Event):
+    """Tell how it stands with a request that waits for no signature any more: approved, done, cancelled or expired."""
+
+    type: ClassVar[str] = "twinlock.approval.settled.v1"
+
+    approval: Identifier
+    version: Version
+    tenant: TenantName
+    action: Identifier
+    policy: Identifier | None = None
+    state: ApprovalState
+
+    @property
+    def subject(self) -> str:
+        """Name the request."""
+        return self.approval
 
 
 class AssignmentExpanded(Event):

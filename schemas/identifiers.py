@@ -22,6 +22,7 @@ def _clean(value: object, info: ValidationInfo) -> object:
 
 
 TenantName = Annotated[str, StringConstraints(pattern=r"^[a-z0-9][a-z0-9._-]{0,62}$")]
+ApproverName = Annotated[str, StringConstraints(pattern=r"^[A-Za-z0-9][A-Za-z0-9 ._@-]{0,62}$")]
 PolicyName = Annotated[str, StringConstraints(pattern=r"^[A-Za-z0-9][A-Za-z0-9 ._-]{0,62}$")]
 PolicyReference = Annotated[str, StringConstraints(min_length=1, max_length=200, pattern=PLAIN)]
 MailboxAddress = Annotated[
@@ -78,6 +79,16 @@ class PolicyState(StrEnum):
     REVOKED = "revoked"
     PURGING = "purging"
     PURGED = "purged"
+
+
+class ApprovalState(StrEnum):
+    """How far a request for signatures is; an approved one is signed by enough, and not carried out yet."""
+
+    OPEN = "open"
+    APPROVED = "approved"
+    DONE = "done"
+    CANCELLED = "cancelled"
+    EXPIRED = "expired"
 
 
 class PolicyHealth(StrEnum):

@@ -27,6 +27,9 @@ PRODUCERS: Mapping[str, frozenset[str]] = MappingProxyType(
         facts.PolicyRestored.type: _CUSTODIANS,
         facts.HealthChanged.type: _CUSTODIANS,
         facts.AlertRaised.type: WORKERS,  # each raises one about what it gives up
+        facts.ApprovalRequested.type: _CUSTODIANS,
+        facts.ApprovalGranted.type: _CUSTODIANS,
+        facts.ApprovalSettled.type: _CUSTODIANS,
         facts.AssignmentExpanded.type: frozenset({DEP_ASSIGNER}),
         facts.AssignmentWoken.type: frozenset({DEP_ASSIGNER}),
         facts.ReencryptionWoken.type: frozenset({DEP_ASSIGNER, MAILBOX_REENCRYPTOR}),

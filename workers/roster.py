@@ -9,6 +9,7 @@ from events.handler import Handler
 from events.inbox import forget
 from schemas.event import Event
 from schemas.names import DEP_ASSIGNER, MAILBOX_REENCRYPTOR, SITE_REENCRYPTOR, TIK_CACHE_REFRESHER
+from twinlock.approvals import telling
 from twinlock.content.reblob import BlobReencrypter
 from twinlock.content.reencrypt import Reencrypter
 from twinlock.content.sweeper import Sweeper
@@ -117,6 +118,7 @@ def _refresher_upkeep(place: Workplace) -> Sequence[Periodic]:
     settings = place.settings
     return (
         Periodic("forget taken calls", settings.forget_seconds, lambda: replays.forget(place.store, LIFETIME_SECONDS)),
+        Periodic("tell of approvals", settings.reconcile_seconds, lambda: telling.keep(place.store)),
         Periodic("forget custodians that are gone", register.GONE_SECONDS, lambda: register.forget(place.store)),
     )
 

@@ -57,6 +57,11 @@ LAWS: Mapping[int, tuple[str, str]] = {
         "audit",
         "An unwrap's entry is durable before the key is released; numbers have no gaps, and every entry a MAC.",
     ),
+    16: (
+        "two people",
+        "Lifting a revocation and changing the approvers need the signatures of two different approvers over one"
+        " statement, which are verified again when it is carried out.",
+    ),
 }
 
 

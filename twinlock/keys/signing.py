@@ -9,6 +9,7 @@ from cryptography.hazmat.primitives.serialization import (
     NoEncryption,
     PrivateFormat,
     load_pem_private_key,
+    load_pem_public_key,
 )
 
 from twinlock.keys.guarded import Guarded
@@ -62,6 +63,17 @@ def verify(public: bytes, label: bytes, body: bytes, signature: bytes) -> None:
         Ed25519PublicKey.from_public_bytes(public).verify(signature, _labelled(label, body))
     except (InvalidSignature, ValueError):
         raise BadSignature from None
+
+
+def public_from_pem(pem: bytes) -> bytes:
+    """Return the 32 bytes of a public key in a file; ValueError if it holds none."""
+    try:
+        key = load_pem_public_key(pem)
+    except (ValueError, UnsupportedAlgorithm):
+        raise ValueError("there is no public key in it") from None
+    if not isinstance(key, Ed25519PublicKey):
+        raise ValueError("the key in it is not Ed25519")
+    return key.public_bytes_raw()
 
 
 def fingerprint(public: bytes) -> bytes:
