@@ -9,6 +9,8 @@ from typer.main import get_command
 
 from cli.command import Flags
 from cli.commands import (
+    approval,
+    approver,
     broker,
     demo,
     dlq,
@@ -40,7 +42,24 @@ app = typer.Typer(
 )
 
 _CONTENT = (mailbox, site)
-_NOUNS = (init, tenant, key, vault, policy, *_CONTENT, publish, publisher, dlq, broker, worker, schema, status, errors)
+_NOUNS = (
+    init,
+    tenant,
+    approver,
+    approval,
+    key,
+    vault,
+    policy,
+    *_CONTENT,
+    publish,
+    publisher,
+    dlq,
+    broker,
+    worker,
+    schema,
+    status,
+    errors,
+)
 for module in _NOUNS:
     module.register(app)
 

@@ -26,3 +26,4 @@ PolicyName = Annotated[
 ]
 KeyUri = Annotated[str, typer.Argument(metavar="URI", help="The key, such as local://VAULT/KEY.")]
 Geo = Annotated[str | None, typer.Option("--geo", metavar="G", help="The geo of the sites, such as EUR.")]
+Reason = Annotated[str, typer.Option("--reason", metavar="TEXT", help="Why; it stands in what approvers sign.")]

@@ -23,6 +23,7 @@ from pydantic_settings.exceptions import SettingsError
 from sqlalchemy.engine import make_url
 
 from cli.home import DATABASE, OBJECTS, SECRETS, SETTINGS
+from twinlock.approvals.settings import ApprovalSettings
 from twinlock.content.backends import UnsupportedObjects, folder_of, open_cloud
 from twinlock.content.settings import ContentSettings
 from twinlock.custody.settings import CustodySettings
@@ -186,6 +187,7 @@ class Settings(BaseSettings):
     broker: Annotated[str, AfterValidator(_broker)] = Field(default=EMBEDDED, repr=False)
     database: Annotated[str, AfterValidator(_database)] = Field(default="", repr=False)
     objects: Annotated[str, AfterValidator(_objects)] = Field(default="", repr=False)
+    approvals: Annotated[ApprovalSettings, AfterValidator(_sane)] = ApprovalSettings()
     content: Annotated[ContentSettings, AfterValidator(_sane)] = ContentSettings()
     custody: Annotated[CustodySettings, BeforeValidator(_listed), AfterValidator(_custody)] = CustodySettings()
     openbao: Annotated[OpenBaoSettings, AfterValidator(_openbao)] = OpenBaoSettings()

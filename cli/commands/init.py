@@ -22,6 +22,7 @@ from cli.wiring.embedded import embedded
 from events.home_lock import POLL_SECONDS, FileLock
 from schemas.identifiers import PROVIDER, SERVICE_POLICIES, AvailabilityMode, Workload
 from schemas.requests import PolicyRequested
+from twinlock.approvals.installation import ensure_installation
 from twinlock.clock import SystemClock
 from twinlock.custody.policies import find_policy
 from twinlock.errors import NotFound, TwinlockError
@@ -71,6 +72,8 @@ async def _init(settings: Settings, timeout: float) -> bool:
     clock = clock_for(settings)
     async with open_store(settings, clock) as store:
         migrated = await migrate.upgrade(store.engine)
+        async with store.begin(Cause(new_id())) as unit:
+            migrated |= await ensure_installation(unit)
         # The provider's own keys are made here and now, whatever carries the events later.
         async with embedded(settings, clock, store) as parts:
             made = await _make_provider(parts, timeout)
@@ -140,7 +143,7 @@ def defaults() -> str:
     """Return a settings file that says nothing: every default, as a comment."""
     lines = ["# Settings of this home. Flags win, then TWINLOCK_* in the environment, then this file."]
     lines += ["", f'# broker = "{EMBEDDED}"']
-    for name in ("content", "custody", "openbao", "workers"):
+    for name in ("approvals", "content", "custody", "openbao", "workers"):
         lines += ["", f"# [{name}]", *_numbers(asdict(Settings.model_fields[name].default), f"{name}.")]
     return "\n".join(lines) + "\n"
 

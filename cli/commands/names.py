@@ -5,10 +5,20 @@ from datetime import UTC, date, datetime, time
 from pydantic import TypeAdapter, ValidationError
 
 from cli.failures import UsageFault
-from schemas.identifiers import Geo, MailboxAddress, PolicyName, PolicyReference, SiteName, TenantName, Workload
+from schemas.identifiers import (
+    ApproverName,
+    Geo,
+    MailboxAddress,
+    PolicyName,
+    PolicyReference,
+    SiteName,
+    TenantName,
+    Workload,
+)
 from twinlock.custody.port import USER, Initiator, service
 
 _TENANT: TypeAdapter[str] = TypeAdapter(TenantName)
+_APPROVER: TypeAdapter[str] = TypeAdapter(ApproverName)
 _POLICY: TypeAdapter[str] = TypeAdapter(PolicyName)
 _REFERENCE: TypeAdapter[str] = TypeAdapter(PolicyReference)
 _ADDRESS: TypeAdapter[str] = TypeAdapter(MailboxAddress)
@@ -20,6 +30,12 @@ def tenant_name(text: str) -> str:
     """Return a tenant's name."""
     hint = "up to 63 of a-z, 0-9, dot, dash and underscore; it begins with a letter or a digit"
     return _checked(_TENANT, text, "the name of a tenant", hint)
+
+
+def approver_name(text: str) -> str:
+    """Return an approver's name."""
+    hint = "up to 63 letters, digits, spaces, dots, dashes, underscores and @; it begins with a letter or a digit"
+    return _checked(_APPROVER, text, "the name of an approver", hint)
 
 
 def policy_name(text: str) -> str:

@@ -9,23 +9,21 @@ from typing import Any
 
 import typer
 
-from cli import home
 from cli.command import command
 from cli.commands import names
+from cli.commands.approval_documents import how_to_sign
 from cli.failures import TimedOut
-from cli.options import PolicyName
+from cli.options import PolicyName, Reason
 from cli.output import Result
 from cli.session import Session
+from cli.wiring.auditing import approvals_of, audit_of
 from schemas.identifiers import PolicyState
-from schemas.names import OPERATOR
+from twinlock.approvals.rows import Approval
 from twinlock.custody import revocations
-from twinlock.custody.audit import AuditLog
-from twinlock.custody.policies import find_policy
+from twinlock.custody.policies import Policy, find_policy
 from twinlock.custody.revocations import Change
 from twinlock.custody.settings import CustodySettings
 from twinlock.custody.settling import Settled, settled
-
-_AUDIT_WRITERS = {True: OPERATOR, False: "embedded"}
 
 
 def register(noun: typer.Typer) -> None:
@@ -36,7 +34,7 @@ def register(noun: typer.Typer) -> None:
 
 async def revoke(session: Session, policy: PolicyName) -> Result:
     """End every use of a policy, whatever its keys answer; done when no custodian serves it any more."""
-    change = await _change(session, policy, PolicyState.REVOKED)
+    change = await _revoke(session, policy)
     try:
         async with asyncio.timeout(session.remaining):
             done = await settled(session.parts.store, session.parts.clock, change.number, _custody(session))
@@ -55,31 +53,34 @@ async def revoke(session: Session, policy: PolicyName) -> Result:
     )
 
 
-async def restore(session: Session, policy: PolicyName) -> Result:
-    """Lift a revocation; from then on the policy's keys decide again."""
-    change = await _change(session, policy, PolicyState.ACTIVE)
-    return Result(
-        _document(change, Settled(0, 0, session.parts.clock.now()), None), [f"policy {change.policy} is active"]
-    )
+async def restore(session: Session, policy: PolicyName, reason: Reason = "") -> Result:
+    """Lift a revocation, after which the policy's keys decide again; two approvers sign, where the tenant has them."""
+    found = await _find(session, policy)
+    lifted = await approvals_of(session.parts).restore(session.cause, found, reason)
+    if isinstance(lifted, Approval):
+        return _requested(found, lifted)
+    document = {**_document(lifted, Settled(0, 0, session.parts.clock.now()), None), "id": None}
+    return Result(document, [f"policy {lifted.policy} is active"])
 
 
-async def _change(session: Session, reference: str, state: PolicyState) -> Change:
-    parts = session.parts
-    async with parts.store.read() as reader:
-        policy = await find_policy(reader, names.policy_reference(reference))
+def _requested(policy: Policy, approval: Approval) -> Result:
+    document = {"policy": policy.id, "state": policy.state.value, "id": approval.id, "approvals": len(approval.signed)}
+    return Result(document, [f"policy {policy} stays revoked until two approvers have signed", *how_to_sign(approval)])
+
+
+async def _find(session: Session, reference: str) -> Policy:
+    async with session.parts.store.read() as reader:
+        return await find_policy(reader, names.policy_reference(reference))
+
+
+async def _revoke(session: Session, reference: str) -> Change:
+    parts, policy = session.parts, await _find(session, reference)
     async with parts.store.begin(session.cause) as unit:
-        change = await revocations.change(unit, policy.id, state, _audit(session))
+        # Without the key the row of the revocation tells as much, for good.
+        change = await revocations.change(unit, policy.id, PolicyState.REVOKED, audit_of(parts))
         if not parts.settings.is_fleet and change.number:
             await revocations.announce(unit, change.number)  # in a fleet workers alone tell facts: a custodian does
     return change
-
-
-def _audit(session: Session) -> AuditLog | None:
-    parts = session.parts
-    if not home.has_audit_key(parts.settings.home):
-        return None  # the row of the revocation tells as much, for good
-    writer = _AUDIT_WRITERS[parts.settings.is_fleet]
-    return AuditLog(parts.store, writer, home.read_audit_key(parts.settings.home), parts.clock)
 
 
 def _custody(session: Session) -> CustodySettings:

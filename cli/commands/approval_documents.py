@@ -1,0 +1,42 @@
+"""A request for signatures as a document, and what to do with it."""
+
+from collections.abc import Sequence
+from datetime import datetime
+from typing import Any
+
+from schemas.identifiers import ApprovalState
+from twinlock.approvals.chain import NEEDED
+from twinlock.approvals.rows import Approval
+
+
+def describe(approval: Approval, now: datetime) -> dict[str, Any]:
+    """Return what a request is about and how far it is; `due` is when what was signed takes effect, if later."""
+    return {
+        "id": approval.id,
+        "action": approval.action,
+        "tenant": approval.tenant,
+        "subject": approval.subject,
+        "state": approval.state_at(now).value,
+        "approvals": len(approval.signed),
+        "needed": NEEDED,
+        "approved_by": [each.name for each in approval.signed],
+        "requested": moment(approval.requested_at),
+        "expires": moment(approval.expires_at),
+        "due": None if approval.due is None else moment(approval.due),
+    }
+
+
+def how_to_sign(approval: Approval) -> Sequence[str]:
+    """Say how a request goes on."""
+    shown = f"request {approval.id} ({approval.action} {approval.subject})"
+    if approval.state is not ApprovalState.OPEN:
+        return [f"{shown} is {approval.state.value}"]
+    return [
+        f"{shown} has {len(approval.signed)} of {NEEDED} signatures",
+        f"sign it: twinlock approval approve {approval.id} --by NAME --private-key FILE",
+    ]
+
+
+def moment(at: datetime) -> str:
+    """Return a moment for people and programs."""
+    return at.isoformat(timespec="seconds")
