@@ -1,5 +1,6 @@
 """Law 16: two people, on both databases: what is refused, what is audited, and what is carried out."""
 
+import asyncio
 from collections.abc import Callable
 from dataclasses import dataclass, replace
 from datetime import timedelta
@@ -204,6 +205,16 @@ async def test_law_16_asked_once(office: Office) -> None:
 
     assert approval.id == (await office.restore()).id
     assert approval.id != (await office.restore("q")).id
+
+
+async def test_law_16_at_the_same_time(office: Office) -> None:
+    """Law 16: of signatures that come at the same moment each counts once, and it is carried out once."""
+    approval = await office.waiting()
+    async with asyncio.TaskGroup() as group:
+        signing = [group.create_task(office.sign(approval, name)) for name in ("ann", "bob")]
+
+    assert {ApprovalState.OPEN, ApprovalState.DONE} == {task.result().state for task in signing}
+    assert (1, 2) == (len(await office.audited("policy-restored")), len(await office.audited("approval-signed")))
 
 
 async def test_law_16_forged(office: Office) -> None:

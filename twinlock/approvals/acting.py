@@ -55,14 +55,14 @@ class Approvals:
         act = Act("add-approver", detail={"name": name, "public_key": public_key.hex()})
         async with self._acting(cause, act) as unit:
             found, approvers = await _locked(unit, tenant, act)
-            wait = 0 if approvers.are_first else round(self.settings.newcomer_seconds)
             _refuse_member(approvers, name, public_key)
             if not approvers.are_first:
-                return await self._ask_for(unit, found, approvers, Action.ADD_APPROVER, name, public_key, wait, reason)
+                named = _named(approvers, name, public_key, round(self.settings.newcomer_seconds))
+                wanted = Wanted(Action.ADD_APPROVER, name, reason, approver=named, public_key=public_key)
+                return await self._request(unit, found, wanted)
             await _refuse_meanwhile(unit, found)
-            after = await change_approvers(
-                unit, approvers, _first(unit, approvers, Change.ADD, name, public_key), self.audit
-            )
+            link = _first(unit, approvers, Change.ADD, name, public_key)
+            after = await change_approvers(unit, approvers, link, self.audit)
             added = after.named(name)
             assert added is not None  # noqa: S101  # it was added just now
             return added
@@ -77,7 +77,9 @@ class Approvals:
                 raise NotFound(f"tenant {tenant} has no approver {name}", hint=f"see: twinlock approver list {tenant}")
             key = member.public_key
             if not approvers.are_first:
-                return await self._ask_for(unit, found, approvers, Action.REMOVE_APPROVER, name, key, 0, reason)
+                named = _named(approvers, name, key)
+                wanted = Wanted(Action.REMOVE_APPROVER, name, reason, approver=named, public_key=key)
+                return await self._request(unit, found, wanted)
             await _refuse_meanwhile(unit, found)
             await change_approvers(unit, approvers, _first(unit, approvers, Change.REMOVE, name, key), self.audit)
             return member
@@ -99,11 +101,13 @@ class Approvals:
         async with self._acting(cause, act) as unit:
             await _place(unit, act, request_id)
             signed = await sign(unit, request_id, by, signature)
+            stands = signed
+            if signed.state is ApprovalState.APPROVED:
+                stands = await carry_out(unit, signed, self.audit)
+            # Last, for the audit log's lock comes after that of the revocations, as with whoever revokes.
             detail = {**act.detail, "action": signed.action, "approvals": len(signed.signed)}
             await self.audit.append(unit, AuditEntry("approval-signed", signed.tenant_id, signed.policy_id, detail))
-            if signed.state is not ApprovalState.APPROVED:
-                return signed
-            return await carry_out(unit, signed, self.audit)
+            return stands
 
     async def cancel(self, cause: Cause, request_id: str) -> Approval:
         """End a request that was not carried out yet; raise `Refused`, or `NotFound`."""
@@ -115,20 +119,6 @@ class Approvals:
             entry = AuditEntry("approval-cancelled", cancelled.tenant_id, cancelled.policy_id, detail)
             await self.audit.append(unit, entry)
             return cancelled
-
-    async def _ask_for(
-        self,
-        unit: Unit,
-        tenant: Tenant,
-        approvers: Approvers,
-        action: Action,
-        name: str,
-        public_key: bytes,
-        wait: int,
-        reason: str,
-    ) -> Approval:
-        named = NamedApprover(name, fingerprint(public_key).hex(), wait, approvers.head.hex())
-        return await self._request(unit, tenant, Wanted(action, name, reason, approver=named, public_key=public_key))
 
     async def _request(self, unit: Unit, tenant: Tenant, wanted: Wanted) -> Approval:
         approval = await request(unit, tenant, wanted, self.settings)
@@ -142,18 +132,22 @@ class Approvals:
             async with self.store.begin(cause) as unit:
                 yield unit
                 if self.tells:
-                    await self._tell(unit)
+                    await self._tell(unit, act.tenant_id)
         except Refused as refused:
             # What was refused is rolled back, so that its entry needs a transaction of its own.
             detail = {**act.detail, "act": act.what, "why": refused.detail, "sender": self.store.sender}
             await self.audit.record(AuditEntry("approval-refused", act.tenant_id, act.policy_id, detail))
             raise
 
-    async def _tell(self, unit: Unit) -> None:
-        await expire(unit)
+    async def _tell(self, unit: Unit, tenant_id: str | None) -> None:
+        await expire(unit, tenant_id)
         await tell(unit)
         for number in await revocations.unannounced(unit):
             await revocations.announce(unit, number)
+
+
+def _named(approvers: Approvers, name: str, public_key: bytes, wait_seconds: int = 0) -> NamedApprover:
+    return NamedApprover(name, fingerprint(public_key).hex(), wait_seconds, approvers.head.hex())
 
 
 def _first(unit: Unit, approvers: Approvers, change: Change, name: str, public_key: bytes) -> Link:

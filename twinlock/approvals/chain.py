@@ -11,11 +11,11 @@ over the fields of the row and the hash before it; the first one follows 32 zero
 import json
 from collections.abc import Iterable, Sequence
 from dataclasses import dataclass, field, replace
-from datetime import UTC, datetime, timedelta
+from datetime import datetime, timedelta
 from enum import StrEnum
 from hashlib import sha256
 
-from twinlock.approvals.statement import Action, BadStatement, Statement, parse
+from twinlock.approvals.statement import Action, BadStatement, Statement, moment, parse
 from twinlock.keys.signing import BadSignature, fingerprint, verify
 
 LABEL = b"twinlock.approvers.v1\x00"
@@ -74,9 +74,9 @@ class Link:
     def digest(self, origin: Origin, previous: bytes) -> bytes:
         """Return the hash of this change as the one that follows another."""
         body = {
-            "at": _moment(self.at),
+            "at": moment(self.at),
             "change": self.change.value,
-            "counts_from": _moment(self.counts_from),
+            "counts_from": moment(self.counts_from),
             "installation": origin.installation,
             "name": self.name,
             "number": self.number,
@@ -225,7 +225,3 @@ def _too_few_fault(approvers: Approvers, link: Link) -> str:
         return ""
     left = [each for each in approvers.counting(link.at) if each.public_key != link.public_key]
     return "" if len(left) >= NEEDED else "fewer than two approvers would be left"
-
-
-def _moment(moment: datetime) -> str:
-    return moment.astimezone(UTC).isoformat(timespec="microseconds")

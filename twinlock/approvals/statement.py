@@ -78,8 +78,8 @@ class Statement:
     approver: NamedApprover | None = None
 
     def __post_init__(self) -> None:
-        for moment in (self.requested, self.expires):
-            if moment.utcoffset() is None:
+        for at in (self.requested, self.expires):
+            if at.utcoffset() is None:
                 raise BadStatement("a statement's moments have a time zone")
         if len(self.reason) > MAX_REASON:
             raise BadStatement(f"a reason has up to {MAX_REASON} characters")
@@ -93,7 +93,7 @@ class Statement:
     @property
     def body(self) -> bytes:
         """Return what is signed below the label."""
-        moments = {"requested": _moment(self.requested), "expires": _moment(self.expires)}
+        moments = {"requested": moment(self.requested), "expires": moment(self.expires)}
         fields = {**asdict(self), **moments, "action": self.action.value}
         return (json.dumps(fields, indent=2, sort_keys=True, ensure_ascii=True) + "\n").encode("ascii")
 
@@ -119,8 +119,9 @@ def parse(encoded: bytes) -> Statement:
     return found
 
 
-def _moment(moment: datetime) -> str:
-    return moment.astimezone(UTC).isoformat(timespec="microseconds")
+def moment(at: datetime) -> str:
+    """Return a moment as it is written in what is signed or hashed."""
+    return at.astimezone(UTC).isoformat(timespec="microseconds")
 
 
 def _refuse_surrogates(value: Any) -> None:

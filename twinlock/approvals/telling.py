@@ -26,10 +26,12 @@ async def keep(store: Store) -> None:
         await tell(unit)
 
 
-async def expire(unit: Unit) -> None:
-    """Close every request whose time is up."""
+async def expire(unit: Unit, tenant_id: str | None = None) -> None:
+    """Close every request whose time is up, or those of one tenant; whoever has locked one must not lock others."""
     row = approvals.c
     query = select(row.id, row.tenant_id).where(row.state == ApprovalState.OPEN, row.expires_at <= unit.clock.now())
+    if tenant_id is not None:
+        query = query.where(row.tenant_id == tenant_id)
     for found in await unit.rows(query.order_by(row.tenant_id)):
         await lock_tenant(unit, found.tenant_id)
         approval = await find_approval(unit, found.id)
