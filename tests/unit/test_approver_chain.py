@@ -2,6 +2,7 @@
 
 from dataclasses import replace
 from datetime import UTC, datetime, timedelta
+from hashlib import sha256
 from typing import Any
 
 import pytest
@@ -178,6 +179,16 @@ def _rows() -> list[tuple[Link, bytes]]:
         approvers = approvers.follow(link)
         rows.append((link, approvers.head))
     return rows
+
+
+def test_law_16_hash_by_hand() -> None:
+    """Law 16: a change's hash is made of exactly the bytes that docs/formats.md gives."""
+    link = replace(first(1, "ann", ANN), statement=b"s", signatures=(Signature("f", b"\x01"),))
+    moments = '"at":"2026-01-01T00:00:00.000000+00:00","change":"add","counts_from":"2026-01-01T00:00:00.000000+00:00"'
+    names = f'"installation":"i1","name":"ann","number":1,"previous":"{"0" * 64}","public_key":"{ANN.public.hex()}"'
+    body = f'{{{moments},{names},"signatures":[["f","01"]],"statement":"73","tenant_id":"t1"}}'
+
+    assert sha256(b"twinlock.approvers.v1\x00" + body.encode()).digest() == link.digest(ORIGIN, ROOT)
 
 
 def test_law_16_replay() -> None:
