@@ -7,7 +7,7 @@ from pathlib import Path
 
 from events.network_home import refuse_network_home
 from twinlock.errors import TwinlockError
-from twinlock.keys.signing import SigningKey
+from twinlock.keys.signing import SigningKey, public_from_pem, public_to_pem
 
 SETTINGS = "twinlock.toml"
 DATABASE = "twinlock.db"
@@ -16,6 +16,8 @@ VAULTS = "vaults"
 LOG = "twinlock.log"
 SECRETS = "secrets"
 AUDIT_KEY = Path(SECRETS, "audit.key")
+CHECKPOINT_KEY = "audit-checkpoint.key"
+CHECKPOINT_PUBLIC = "audit-checkpoint.pub"
 INIT_LOCK = "init.lock"
 
 _KEY_BYTES = 32
@@ -56,6 +58,9 @@ def check(home: Path) -> None:
     if not (home / AUDIT_KEY).is_file():
         _refuse_lost_key(home)
         raise NotInitialised(home)
+    if not (home / SECRETS / CHECKPOINT_KEY).is_file():
+        _refuse_lost_checkpoint_key(home / SECRETS, home)
+        raise NotInitialised(home)
     refuse_network_home(home)
 
 
@@ -87,6 +92,42 @@ def read_audit_key(home: Path) -> bytes:
     return key
 
 
+def make_checkpoint_key(folder: Path, home: Path) -> SigningKey:
+    """Return the key that signs the audit log's checkpoints, made once; its public half lies in the home."""
+    path, public = folder / CHECKPOINT_KEY, home / CHECKPOINT_PUBLIC
+    if not path.exists():
+        _refuse_lost_checkpoint_key(folder, home)
+        folder.mkdir(mode=_OWN, parents=True, exist_ok=True)
+        _make_secret(path, SigningKey.generate().to_pem())
+    key = read_checkpoint_key(folder)
+    if not public.exists():
+        _make_secret(public, public_to_pem(key.public))
+    if read_checkpoint_public(home) != key.public:
+        raise TwinlockError(f"{path} is not the key of {public}", hint="bring the files back from a backup")
+    return key
+
+
+def _refuse_lost_checkpoint_key(folder: Path, home: Path) -> None:
+    if (home / CHECKPOINT_PUBLIC).exists():
+        raise TwinlockError(f"{folder / CHECKPOINT_KEY} is missing", hint="bring the file back from a backup")
+
+
+def read_checkpoint_key(folder: Path) -> SigningKey:
+    """Return the key of the checkpoints; raise where it is missing, damaged, or open to others."""
+    return _read_signing_key(folder / CHECKPOINT_KEY, "bring the file back from a backup")
+
+
+def read_checkpoint_public(home: Path) -> bytes:
+    """Return the public key of the checkpoints; raise where it is missing or damaged."""
+    path = home / CHECKPOINT_PUBLIC
+    try:
+        return public_from_pem(path.read_bytes())
+    except FileNotFoundError:
+        raise TwinlockError(f"{path} is missing", hint="enroll audit_sealer from this home") from None
+    except ValueError as damaged:
+        raise TwinlockError(f"{path} can't be used: {damaged}", hint="bring the file back from a backup") from None
+
+
 def make_worker_key(folder: Path, name: str) -> SigningKey:
     """Return a worker's signing key, made where there is none yet: what is there is never replaced."""
     path = folder / f"{name}.key"
@@ -98,17 +139,19 @@ def make_worker_key(folder: Path, name: str) -> SigningKey:
 
 def read_worker_key(folder: Path, name: str) -> SigningKey:
     """Return the key with which a worker signs its calls; raise where it is missing, damaged, or open to others."""
-    path = folder / f"{name}.key"
+    enroll = f"run: twinlock worker enroll {name}"
+    return _read_signing_key(folder / f"{name}.key", enroll, f"remove it, then {enroll}")
+
+
+def _read_signing_key(path: Path, find: str, mend: str = "") -> SigningKey:
     try:
         if path.stat().st_mode & 0o077:
             raise TwinlockError(f"{path} is open to others", hint=f"close it: chmod 600 {path}")
         return SigningKey.from_pem(path.read_bytes())
     except FileNotFoundError:
-        raise TwinlockError(f"{path} is missing", hint=f"run: twinlock worker enroll {name}") from None
+        raise TwinlockError(f"{path} is missing", hint=find) from None
     except ValueError as damaged:
-        raise TwinlockError(
-            f"{path} can't be used: {damaged}", hint=f"remove it, then run: twinlock worker enroll {name}"
-        ) from None
+        raise TwinlockError(f"{path} can't be used: {damaged}", hint=mend or find) from None
 
 
 def _make_secret(path: Path, content: bytes) -> None:

@@ -11,6 +11,7 @@ from cli.command import Flags
 from cli.commands import (
     approval,
     approver,
+    audit,
     broker,
     demo,
     dlq,
@@ -42,24 +43,9 @@ app = typer.Typer(
 )
 
 _CONTENT = (mailbox, site)
-_NOUNS = (
-    init,
-    tenant,
-    approver,
-    approval,
-    key,
-    vault,
-    policy,
-    *_CONTENT,
-    publish,
-    publisher,
-    dlq,
-    broker,
-    worker,
-    schema,
-    status,
-    errors,
-)
+_PEOPLE = (tenant, approver, approval)
+_OPERATIONS = (publish, publisher, dlq, broker, worker, schema, status, errors, audit)
+_NOUNS = (init, *_PEOPLE, key, vault, policy, *_CONTENT, *_OPERATIONS)
 for module in _NOUNS:
     module.register(app)
 

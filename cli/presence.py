@@ -14,6 +14,7 @@ from twinlock.custody.remote.ports import Lane
 from twinlock.errors import TwinlockError
 from workers.roster import ROSTER
 
+LISTENERS = tuple(worker for worker, duties in ROSTER.items() if duties.listens)
 _MISSING = 404
 _GLANCE_SECONDS = 5.0
 _MOMENT_SECONDS = 2.0  # of a command whose time is up already
@@ -36,10 +37,13 @@ class Glance:
 
 
 async def look(settings: Settings, worker: str) -> Seen:
-    """Look at the queue from which a worker takes; raise a `BrokerGone`."""
+    """Look at the queue from which a worker takes, if any; raise a `BrokerGone`."""
     link = Link(settings.broker, f"looks for {worker}")
     queue = _queue_of(worker)
     try:
+        if not ROSTER[worker].listens:
+            await link.channel(confirms=False)
+            return Seen(0, 0)
         return await _look(link, queue)
     except BrokerRefused as refused:
         raise missing("queue", queue) if refused.code == _MISSING else refused from None
@@ -58,7 +62,10 @@ async def consumers_of(settings: Settings, worker: str, seconds: float) -> int:
 
 async def glance(settings: Settings, seconds: float = _GLANCE_SECONDS) -> Glance:
     """Return what can be seen of every worker's queue, and of what nobody took."""
-    wanted = {worker: _queue_of(worker) for worker in ROSTER} | {"unrouted": names.UNROUTED, "rejected": names.REJECTED}
+    wanted = {worker: _queue_of(worker) for worker in LISTENERS} | {
+        "unrouted": names.UNROUTED,
+        "rejected": names.REJECTED,
+    }
     link = Link(settings.broker, "status")
     found: dict[str, Seen] = {}
     try:
@@ -79,7 +86,7 @@ async def obstacle(settings: Settings) -> TwinlockError | None:
     seen = await glance(settings, _MOMENT_SECONDS)
     if seen.trouble is not None:
         return seen.trouble
-    for worker in ROSTER:
+    for worker in LISTENERS:
         if worker not in seen.queues:
             return missing("queue", _queue_of(worker))
         if not seen.queues[worker].consumers:
@@ -92,7 +99,7 @@ def replicas(seen: Glance) -> str:
     if seen.trouble is not None:
         return f"not seen: {seen.trouble.detail}"
     queues = seen.queues
-    return ", ".join(f"{name}: {queues[name].consumers if name in queues else 'not declared'}" for name in ROSTER)
+    return ", ".join(f"{name}: {queues[name].consumers if name in queues else 'not declared'}" for name in LISTENERS)
 
 
 async def _note(link: Link, name: str, queue: str, found: dict[str, Seen]) -> None:

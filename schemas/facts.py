@@ -9,16 +9,20 @@ from schemas.identifiers import (
     Audience,
     AvailabilityMode,
     Count,
+    Counts,
     Detail,
     Geo,
+    Hash,
     Identifier,
     KeyUri,
     Label,
     MailboxAddress,
+    Moment,
     PolicyHealth,
     PolicyName,
     RequestOutcome,
     Severity,
+    Signature,
     SiteName,
     Slot,
     SlotLabels,
@@ -387,3 +391,22 @@ class DeliveryDeadLettered(Event):
     def subject(self) -> str:
         """Name the consumer."""
         return self.consumer
+
+
+class AuditCheckpointed(Event):
+    """Tell how far the chain of the audit log is, signed: who keeps the newest one finds a log that was cut off."""
+
+    type: ClassVar[str] = "twinlock.audit.checkpointed.v1"
+
+    seal: Count
+    head: Hash
+    entries: Count
+    positions: Counts
+    at: Moment
+    key: Hash
+    signature: Signature
+
+    @property
+    def subject(self) -> str:
+        """Name the audit log; there is one."""
+        return "audit"

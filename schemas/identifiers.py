@@ -45,6 +45,16 @@ Detail = Annotated[
 # Upper bounds, so that no number is too large for a column of the database, or for another language's JSON.
 Count = Annotated[int, Field(ge=0, le=2**53 - 1)]
 Version = Annotated[int, Field(ge=1, le=2**31 - 1)]
+Counts = Annotated[Mapping[Label, Count], AfterValidator(MappingProxyType), PlainSerializer(dict)]
+Hash = Annotated[str, StringConstraints(pattern=r"^[0-9a-f]{64}$")]  # SHA-256
+Signature = Annotated[str, StringConstraints(pattern=r"^[0-9a-f]{128}$")]  # Ed25519
+# One form alone, as it is part of what is signed.
+Moment = Annotated[
+    str,
+    StringConstraints(
+        pattern=r"^[0-9]{4}-[0-9]{2}-[0-9]{2}T[0-9]{2}:[0-9]{2}:[0-9]{2}\.[0-9]{6}\+00:00$", max_length=32
+    ),
+]
 
 PROVIDER = "provider"
 SERVICE_POLICY = "service"

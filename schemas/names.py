@@ -6,10 +6,19 @@ SITE_REENCRYPTOR = "site_reencryptor"
 TIK_CACHE_REFRESHER = "tik_cache_refresher"
 ALERT_EMITTER = "alert_emitter"
 RECOVERY_HANDLER = "recovery_handler"
+AUDIT_SEALER = "audit_sealer"
 
 OPERATOR = "operator"  # the command line: it asks for things, and never tells facts
 CUSTODIAN = TIK_CACHE_REFRESHER  # the worker that hosts it
 
 WORKERS = frozenset(
-    {DEP_ASSIGNER, MAILBOX_REENCRYPTOR, SITE_REENCRYPTOR, TIK_CACHE_REFRESHER, ALERT_EMITTER, RECOVERY_HANDLER}
+    {
+        DEP_ASSIGNER,
+        MAILBOX_REENCRYPTOR,
+        SITE_REENCRYPTOR,
+        TIK_CACHE_REFRESHER,
+        ALERT_EMITTER,
+        RECOVERY_HANDLER,
+        AUDIT_SEALER,
+    }
 )

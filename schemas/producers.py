@@ -8,6 +8,7 @@ from types import MappingProxyType
 
 from schemas import facts
 from schemas.names import (
+    AUDIT_SEALER,
     DEP_ASSIGNER,
     MAILBOX_REENCRYPTOR,
     RECOVERY_HANDLER,
@@ -41,5 +42,6 @@ PRODUCERS: Mapping[str, frozenset[str]] = MappingProxyType(
         facts.SiteProgressed.type: frozenset({SITE_REENCRYPTOR}),
         facts.SiteReencrypted.type: frozenset({SITE_REENCRYPTOR}),
         facts.DeliveryDeadLettered.type: WORKERS,
+        facts.AuditCheckpointed.type: frozenset({AUDIT_SEALER}),
     }
 )

@@ -36,6 +36,7 @@ FACTS: tuple[type[Event], ...] = (
     facts.SiteProgressed,
     facts.SiteReencrypted,
     facts.DeliveryDeadLettered,
+    facts.AuditCheckpointed,
 )
 
 EVENTS: Mapping[str, type[Event]] = MappingProxyType({event.type: event for event in (*REQUESTS, *FACTS)})

@@ -8,7 +8,7 @@ from typing import Any
 from events.handler import Handler
 from events.inbox import forget
 from schemas.event import Event
-from schemas.names import DEP_ASSIGNER, MAILBOX_REENCRYPTOR, SITE_REENCRYPTOR, TIK_CACHE_REFRESHER
+from schemas.names import AUDIT_SEALER, DEP_ASSIGNER, MAILBOX_REENCRYPTOR, SITE_REENCRYPTOR, TIK_CACHE_REFRESHER
 from twinlock.approvals import telling
 from twinlock.content.reblob import BlobReencrypter
 from twinlock.content.reencrypt import Reencrypter
@@ -60,6 +60,7 @@ class Duties:
     periodic: Callable[[Workplace], Sequence[Periodic]]
     takes: tuple[type[Event], ...]  # what its handlers handle: the bindings of its queue
     has_jobs: bool = True  # then it is woken through slots
+    listens: bool = True  # to anything that comes through the broker
 
 
 def _assigns(place: Workplace) -> Handlers:
@@ -111,7 +112,7 @@ async def _forget(place: Workplace) -> None:
 
 
 def _serves(_place: Workplace) -> Handlers:
-    return ()  # what it takes are calls, not events
+    return ()  # what it takes, if anything, are calls and not events
 
 
 def _refresher_upkeep(place: Workplace) -> Sequence[Periodic]:
@@ -123,6 +124,10 @@ def _refresher_upkeep(place: Workplace) -> Sequence[Periodic]:
     )
 
 
+def _no_upkeep(_place: Workplace) -> Sequence[Periodic]:
+    return ()  # what it does takes a key that no other worker holds
+
+
 ROSTER: Mapping[str, Duties] = {
     DEP_ASSIGNER: Duties(
         _assigns, _assigner_upkeep, (CreatePolicy.handles, Assign.handles, Refresh.handles, ExpandStep.handles)
@@ -130,6 +135,7 @@ ROSTER: Mapping[str, Duties] = {
     MAILBOX_REENCRYPTOR: Duties(_reencrypts, _reencryptor_upkeep, (Move.handles, ReencryptStep.handles)),
     SITE_REENCRYPTOR: Duties(_rolls_out, _rollout_upkeep, (MoveSite.handles, SiteStep.handles)),
     TIK_CACHE_REFRESHER: Duties(_serves, _refresher_upkeep, (), has_jobs=False),
+    AUDIT_SEALER: Duties(_serves, _no_upkeep, (), has_jobs=False, listens=False),
 }
 
 

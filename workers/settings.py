@@ -22,5 +22,7 @@ class WorkerSettings:
     sweep_seconds: float = 60.0
     progress_seconds: float = 1.0
     drain_seconds: float = 30.0
+    seal_seconds: float = 2.0
+    checkpoint_seconds: float = 30.0  # where nothing happens; what is sealed is signed at once
     user_calls: int = 32  # calls of people that the custodian works on at a time
     background_calls: int = 8

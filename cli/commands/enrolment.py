@@ -13,7 +13,8 @@ from cli.failures import UsageFault
 from cli.output import Result, listing
 from cli.settings import Settings
 from cli.wiring import open_current
-from schemas.names import OPERATOR
+from cli.wiring.sealing import seal_before_leaving
+from schemas.names import AUDIT_SEALER, OPERATOR
 from twinlock.custody import enrolment
 from twinlock.custody.audit import AuditEntry, AuditLog
 from twinlock.keys.signing import fingerprint
@@ -44,7 +45,10 @@ def enroll(
     """Make a worker's signing key where there is none, and let the custodian know it; a repeat changes nothing."""
     if name not in CALLERS:
         raise UsageFault(f"there is no worker {name!a}", hint=f"workers: {', '.join(CALLERS)}")
-    key = home.make_worker_key(into or settings.secrets_folder, name)
+    folder = into or settings.secrets_folder
+    key = home.make_worker_key(folder, name)
+    if name == AUDIT_SEALER:
+        home.make_checkpoint_key(folder, settings.home)
     shown = fingerprint(key.public).hex()
 
     async def work(store: Store) -> bool:
@@ -96,7 +100,10 @@ def _on_store(settings: Settings, timeout: float, work: Callable[[Store], Awaita
     # Without a custodian: the operator's own key may be what is to be enrolled.
     async def opened() -> T:
         async with asyncio.timeout(timeout), open_current(settings) as store:
-            return await work(store)
+            try:
+                return await work(store)
+            finally:
+                await seal_before_leaving(settings, store)
 
     with asyncio.Runner() as runner:
         return runner.run(opened())

@@ -11,7 +11,9 @@ from cli.commands import enrolment
 from cli.failures import UsageFault
 from cli.output import Failure, Result
 from cli.settings import Settings
+from cli.wiring import open_current
 from events.home_lock import WorkerRunLock
+from twinlock.custody import sealing
 from workers.roster import ROSTER
 
 noun = typer.Typer(help="The workers.")
@@ -62,7 +64,10 @@ def check(
 ) -> Result:
     """Say whether a worker runs somewhere, as a health probe."""
     _check(name)
-    if settings.is_fleet:
+    if settings.is_fleet and not ROSTER[name].listens:
+        with asyncio.Runner() as runner:
+            count = runner.run(_sealers(settings, timeout))
+    elif settings.is_fleet:
         from cli.presence import consumers_of  # the broker's library, for a fleet alone
 
         with asyncio.Runner() as runner:
@@ -73,6 +78,12 @@ def check(
     failure = None if count else Failure(f"{name} is not running", f"start it: twinlock {start}")
     document = {"worker": name, "running": bool(count), "replicas": count}
     return Result(document, [f"{name} is running"] if count else (), failure)
+
+
+async def _sealers(settings: Settings, timeout: float) -> int:
+    # Nothing comes to it from the broker; of its replicas the one that has the lease is seen.
+    async with asyncio.timeout(timeout), open_current(settings) as store, store.read() as reader:
+        return int(await sealing.holder(reader, store.clock.now()) is not None)
 
 
 def _runs_here(settings: Settings) -> bool:

@@ -13,6 +13,7 @@ from sqlalchemy import select
 from cli import home
 from cli.settings import Settings
 from cli.wiring.parts import Parts, build
+from cli.wiring.sealing import of_home, seal_before_leaving
 from cli.wiring.vaults import open_vaults
 from events.consumer import ConsumerRuntime, ConsumerSettings
 from events.embedded import EmbeddedTransport
@@ -25,6 +26,7 @@ from twinlock.errors import TwinlockError
 from twinlock.keys.ports import Clock
 from twinlock.store.tables.custody import audit_entries
 from twinlock.store.unit import Store
+from workers.audit_sealer.sealing import sealing
 from workers.roster import ROSTER, handlers_of, routes_of, upkeep_of
 from workers.runtime import Fleet
 from workers.tik_cache_refresher.hosting import keeping
@@ -69,8 +71,11 @@ async def _leave(custodian: LocalCustodian) -> None:
 async def embedded(settings: Settings, clock: Clock, store: Store) -> AsyncIterator[Parts]:
     """Put an embedded home together."""
     await _refuse_foreign(settings, store)
-    async with local_custodian(settings, clock, store) as custodian:
-        yield build(settings, clock, store, custodian)
+    try:
+        async with local_custodian(settings, clock, store) as custodian:
+            yield build(settings, clock, store, custodian)
+    finally:
+        await seal_before_leaving(settings, store)
 
 
 async def _refuse_foreign(settings: Settings, store: Store) -> None:
@@ -103,4 +108,6 @@ def embedded_fleet(parts: Parts) -> Fleet:
     periodic = [*upkeep_of(parts.workplace)]
     if isinstance(parts.custodian, LocalCustodian):
         periodic += keeping(parts.custodian, workers)
+    if not parts.settings.is_fleet:
+        periodic.append(sealing(of_home(parts.settings, store), workers))
     return Fleet(tuple(ROSTER), store, Relay(store, transport, clock), consumers, periodic, clock, workers)

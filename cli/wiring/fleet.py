@@ -11,6 +11,7 @@ from cli.settings import Settings
 from cli.wiring.embedded import local_custodian
 from cli.wiring.health import Consuming, health_of_broker, health_of_store
 from cli.wiring.parts import Carrying, Parts, build
+from cli.wiring.sealing import of_fleet
 from events.amqp.collector import Collector
 from events.amqp.connection import Link
 from events.amqp.rpc import AmqpLane, AmqpRequester, Replying
@@ -18,7 +19,7 @@ from events.amqp.transport import AmqpTransport
 from events.consumer import ConsumerRuntime, ConsumerSettings
 from events.ladder import Ladder
 from events.relay import Relay, RelaySettings
-from schemas.names import OPERATOR, TIK_CACHE_REFRESHER
+from schemas.names import AUDIT_SEALER, OPERATOR, TIK_CACHE_REFRESHER
 from twinlock.custody.audit import AuditLog
 from twinlock.custody.custodian import LocalCustodian
 from twinlock.custody.port import Custodian
@@ -27,6 +28,7 @@ from twinlock.custody.remote.host import CustodianHost
 from twinlock.custody.remote.ports import Lane
 from twinlock.keys.ports import Clock
 from twinlock.store.unit import Store
+from workers.audit_sealer.sealing import sealing
 from workers.health import Check
 from workers.roster import ROSTER, Periodic, handlers_of, upkeep_of
 from workers.runtime import Drain, Fleet, Loop
@@ -47,7 +49,7 @@ class Staff:
 
 @dataclass(frozen=True, slots=True)
 class _Custody:
-    """Hold the custodian that a worker asks; where it is in this very process, also what serves the others."""
+    """Hold the custodian that a worker asks, and what this one worker does with keys that no other has."""
 
     custodian: Custodian
     loops: tuple[Loop, ...] = ()
@@ -109,6 +111,10 @@ def _transport(stack: AsyncExitStack, settings: Settings, clock: Clock, store: S
 
 
 async def _custody(stack: AsyncExitStack, settings: Settings, clock: Clock, store: Store, worker: str) -> _Custody:
+    if worker == AUDIT_SEALER:
+        sealer = of_fleet(settings, store, instance(worker))
+        remote = _remote(stack, settings, clock, store, worker)
+        return _Custody(remote, periodic=(sealing(sealer, settings.workers),))
     if worker != TIK_CACHE_REFRESHER:
         return _Custody(_remote(stack, settings, clock, store, worker))
     custodian = await stack.enter_async_context(local_custodian(settings, clock, store, AUDIT_WRITER))

@@ -1,8 +1,10 @@
 """The stories of a mailbox and of a site told by separate processes, two of each worker."""
 
+import json
 from collections import Counter
 from pathlib import Path
 
+from schemas.names import AUDIT_SEALER
 from tests.fleet.conftest import brought_out, make_policy, make_site
 from tests.fleet.installation import WORKERS, Fleet, mail_in
 
@@ -53,11 +55,30 @@ def test_site(fleet: Fleet, tmp_path: Path) -> None:
 
 
 def test_everybody_finds_it(fleet: Fleet, boxes: dict[str, Counter[bytes]]) -> None:
-    """Both replicas of every worker count as running, and what is asked without waiting is done all the same."""
+    """Both replicas of every worker count as running, and what is asked without waiting is done all the same.
+
+    Of the sealer, to which nothing comes through the broker, the one with the lease is seen.
+    """
+    replicas = {worker: 1 if worker == AUDIT_SEALER else 2 for worker in WORKERS}
     checked = {worker: fleet.ask("worker", "check", worker) for worker in WORKERS}
     for address in boxes:
         fleet.ask("mailbox", "move", address, "--no-wait")
 
-    assert {worker: {"worker": worker, "running": True, "replicas": 2} for worker in WORKERS} == checked
+    assert {worker: {"worker": worker, "running": True, "replicas": replicas[worker]} for worker in WORKERS} == checked
     fleet.assert_sound(boxes)
     assert {2} == {fleet.generations()[address] for address in boxes}
+
+
+def test_law_15_sealed(fleet: Fleet, boxes: dict[str, Counter[bytes]], tmp_path: Path) -> None:
+    """Law 15: the sealer chains what everybody wrote, and the whole log fits it and a checkpoint that was kept."""
+    kept = tmp_path / "kept.json"
+    kept.write_text(json.dumps(fleet.ask("audit", "checkpoint")))
+    for address in boxes:
+        fleet.ask("mailbox", "move", address)
+    fleet.until(lambda: fleet.ask("audit", "verify")["unsealed"] == 0)
+    verified = fleet.ask("audit", "verify", "--checkpoint", str(kept))
+    sealed = fleet.ask("audit", "checkpoint")
+
+    assert (True, None) == (verified["intact"], verified["first_broken"])
+    assert json.loads(kept.read_text())["entries"] < sealed["entries"]
+    assert {"operator", "tik_cache_refresher"} <= set(sealed["positions"])

@@ -55,7 +55,8 @@ LAWS: Mapping[int, tuple[str, str]] = {
     ),
     15: (
         "audit",
-        "An unwrap's entry is durable before the key is released; numbers have no gaps, and every entry a MAC.",
+        "An unwrap's entry is durable before the key is released; numbers have no gaps, every entry a MAC, and all of"
+        " them a chain that is signed and published, so that whatever is done to the log is found.",
     ),
     16: (
         "two people",

@@ -25,7 +25,8 @@ ASYNCAPI = DOCUMENTS["asyncapi.json"]
 # Whoever adds a name here has asked: could a key, a content or a credential ever stand in it?
 REVIEWED_NAMES = {
     *("action", "approval", "approvals", "approver", "needed", "state"),
-    *("all_geos", "all_mailboxes", "assigned", "attempts", "audience", "consumer", "detail", "event", "event_type"),
+    *("all_geos", "all_mailboxes", "assigned", "at", "attempts", "audience", "consumer", "detail", "entries"),
+    *("event", "event_type", "head", "key", "positions", "seal", "signature"),  # `key` is a public key's fingerprint
     *("files", "files_encrypted", "generation", "geo", "geos"),
     *("health", "items", "items_encrypted", "job", "key_versions", "keys", "kind", "mailbox", "mailboxes", "mode"),
     *("name", "new_policy_key", "outcome", "policy", "publisher", "reason", "rejected", "request", "request_source"),

@@ -72,6 +72,8 @@ class CustodySettings:
     # Short, so that under traffic the root keys are asked often enough for the evidence never to go stale in an outage.
     availability_ttl: float = 30.0
     keep_seconds: float = 60.0
+    # Of people's reads by a cached key that a root key opened, one in so many has its audit entry; all else always has.
+    audit_one_read_in: int = 1
     vault_deadline: float = 4.0
     retry_pause: float = 1.0
     retry_pause_cap: float = 5.0

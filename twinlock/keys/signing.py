@@ -8,6 +8,7 @@ from cryptography.hazmat.primitives.serialization import (
     Encoding,
     NoEncryption,
     PrivateFormat,
+    PublicFormat,
     load_pem_private_key,
     load_pem_public_key,
 )
@@ -65,8 +66,13 @@ def verify(public: bytes, label: bytes, body: bytes, signature: bytes) -> None:
         raise BadSignature from None
 
 
+def public_to_pem(public: bytes) -> bytes:
+    """Return the file of a public key: SubjectPublicKeyInfo, PEM, as every tool reads it."""
+    return Ed25519PublicKey.from_public_bytes(public).public_bytes(Encoding.PEM, PublicFormat.SubjectPublicKeyInfo)
+
+
 def public_from_pem(pem: bytes) -> bytes:
-    """Return the 32 bytes of a public key in a file; ValueError if it holds none."""
+    """Read such a file; ValueError if it holds no Ed25519 public key."""
     try:
         key = load_pem_public_key(pem)
     except (ValueError, UnsupportedAlgorithm):

@@ -398,6 +398,25 @@ async def test_law_15_no_entry_no_key(custody: "Custody") -> None:
         await custody.open(ref)
 
 
+async def test_law_15_sampled_reads(custody: "Custody") -> None:
+    """Law 15: sampling leaves out people's reads from the cache alone: no unwrap, no service call, no refusal."""
+    custody.restart(audit_one_read_in=10**9)
+    ref = await opened(custody)
+    start = len(await custody.audit())
+    for _ in range(3):
+        await custody.open(ref)
+    await custody.open(ref, SERVICE)
+    custody.hold("p", DENIED, DENIED)
+    custody.restart()
+    with pytest.raises(KeyRefused):
+        await custody.open(ref)
+    rows = [row for row in (await custody.audit())[start:] if row.kind.startswith("container-key-")]
+
+    assert [("user", "vault"), ("service:index", "cache"), ("user", None)] == [
+        (row.detail["initiator"], row.detail.get("source")) for row in rows
+    ]
+
+
 async def test_law_15_availability_key_entry_first(custody: "Custody") -> None:
     """Law 15: the availability key's entry is written before its vault is asked; without it the call is refused."""
     ref = await opened(custody)

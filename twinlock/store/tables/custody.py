@@ -179,3 +179,38 @@ taken_requests = Table(
     Column("until", UtcDateTime, nullable=False),
     Index("ix_taken_requests_until", "until"),
 )
+
+# Law 15: which entries are chained. A seal covers a run of one writer's entries; `entries` counts all up to its end.
+audit_seals = Table(
+    "audit_seals",
+    metadata,
+    Column("number", Serial, primary_key=True, autoincrement=False),
+    Column("writer", String(64), nullable=False),
+    Column("first", BigInteger, nullable=False),
+    Column("last", BigInteger, nullable=False),
+    Column("at", UtcDateTime, nullable=False),
+    Column("entries", BigInteger, nullable=False),
+    Column("head", LargeBinary(32), nullable=False),
+    UniqueConstraint("writer", "last"),
+)
+
+# Law 15: what was signed of the chain, byte for byte; the newest of a seal takes the place of the one before.
+audit_checkpoints = Table(
+    "audit_checkpoints",
+    metadata,
+    Column("seal", Serial, primary_key=True, autoincrement=False),
+    Column("at", UtcDateTime, nullable=False),
+    Column("statement", LargeBinary, nullable=False),
+    Column("signature", LargeBinary(64), nullable=False),
+)
+
+# Law 15: who seals now, on the database's clock, and whether the log was found broken. One row.
+audit_sealing = Table(
+    "audit_sealing",
+    metadata,
+    Column("name", String(10), primary_key=True),
+    Column("owner", String(150)),
+    Column("until", UtcDateTime),
+    Column("broken", String(1000)),
+    Column("told", Boolean, nullable=False),
+)
