@@ -255,6 +255,11 @@ DAMAGE: dict[str, tuple[Callable[["Home"], object], str, int]] = {
     "database-folder": (lambda home: replace_by_folder(database(home)), "database can't be used", 1),
     "newer": (make_newer, "unknown revision 9999", 1),
     "no-audit-key": (lambda home: (home.path / "secrets" / "audit.key").unlink(), "audit.key is missing", 1),
+    "no-checkpoint-key": (
+        lambda home: (home.path / "secrets" / "audit-checkpoint.key").unlink(),
+        "audit-checkpoint.key is missing",
+        1,
+    ),
     "short-audit-key": (
         lambda home: (home.path / "secrets" / "audit.key").write_bytes(b"x"),
         "audit.key is damaged",
