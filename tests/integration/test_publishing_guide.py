@@ -2,14 +2,10 @@
 
 import asyncio
 import os
-import re
 import secrets
-import shlex
-import subprocess
 import sys
 from collections.abc import AsyncIterator
 from contextlib import asynccontextmanager
-from dataclasses import dataclass
 from pathlib import Path
 from typing import TYPE_CHECKING
 
@@ -25,6 +21,7 @@ from events.consumer import ConsumerRuntime
 from events.ladder import Ladder
 from events.relay import Relay
 from schemas.names import DEP_ASSIGNER
+from tests.guides import execute, programs, steps, write_files
 from workers.roster import handlers_of
 
 if TYPE_CHECKING:
@@ -33,7 +30,6 @@ if TYPE_CHECKING:
 pytestmark = pytest.mark.servers
 
 GUIDE = Path(__file__).parents[2] / "docs" / "publishing.md"
-BLOCK = re.compile(r"^```(?P<kind>\w+)(?: (?P<name>\S+))?\n(?P<text>.*?)^```$", re.MULTILINE | re.DOTALL)
 CUSTOMERS = """
 twinlock init
 twinlock tenant add acme
@@ -44,32 +40,6 @@ twinlock policy create --tenant acme --name main --workload mailbox --key local:
 twinlock policy create --tenant rival --name main --workload mailbox --key local://left/a --key local://right/b
 twinlock mailbox add ann@acme.example --tenant acme
 """
-
-
-@dataclass(frozen=True)
-class Step:
-    """Hold one command of the guide, with what it prints where the guide says so."""
-
-    line: str
-    prints: str | None = None
-
-
-def steps() -> list[Step]:
-    """Return the guide's commands in their order."""
-    found: list[Step] = []
-    for block in BLOCK.finditer(GUIDE.read_text()):
-        if block["kind"] == "sh":
-            found += [Step(line) for line in block["text"].splitlines()]
-        elif block["kind"] == "text":
-            found[-1] = Step(found[-1].line, block["text"])
-    return found
-
-
-def write_files(folder: Path) -> None:
-    """Write every block that has a name."""
-    for block in BLOCK.finditer(GUIDE.read_text()):
-        if block["name"]:
-            (folder / block["name"]).write_text(block["text"])
 
 
 @asynccontextmanager
@@ -102,20 +72,6 @@ async def prepare(rabbit: "RabbitNode", vhost: "Vhost", settings: Settings) -> s
     return rabbit.user(vhost, DEP_ASSIGNER, "^$", ".*", r"^twinlock\.dep_assigner\..*$")
 
 
-async def execute(line: str, rabbit: "RabbitNode", folder: Path) -> str:
-    """Run a command as it stands in the guide, and return what it prints."""
-    if line.startswith("rabbitmqctl "):
-        words = shlex.split(os.path.expandvars(line))
-        return await asyncio.to_thread(rabbit.ctl, *words[1:])
-    done = await asyncio.to_thread(
-        subprocess.run, ["bash", "-c", line], cwd=folder, capture_output=True, text=True, check=False, timeout=120
-    )
-
-    assert 0 == done.returncode, f"{line}\n{done.stdout}{done.stderr}"
-
-    return done.stdout
-
-
 async def test_guide(rabbit: "RabbitNode", vhost: "Vhost", tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
     """Who types the guide from top to bottom gets its requests carried out, and the very answers that it shows."""
     password = secrets.token_hex(8)
@@ -129,13 +85,13 @@ async def test_guide(rabbit: "RabbitNode", vhost: "Vhost", tmp_path: Path, monke
     }
     for name, value in environment.items():
         monkeypatch.setenv(name, value)
-    write_files(tmp_path)
+    write_files(GUIDE, tmp_path)
     for line in CUSTOMERS.strip().splitlines():
         await execute(f"umask 077; {line}", rabbit, tmp_path)
     settings = load_settings(tmp_path / "home")
     url = await prepare(rabbit, vhost, settings)
     try:
-        for step in steps():
+        for step in steps(GUIDE):
             if step.prints is None:
                 await execute(step.line, rabbit, tmp_path)
                 continue
@@ -147,8 +103,7 @@ async def test_guide(rabbit: "RabbitNode", vhost: "Vhost", tmp_path: Path, monke
 
 def test_what_is_run() -> None:
     """Every program of the guide is run by one of its commands, and one of them shows what comes of all."""
-    programs = {block["name"] for block in BLOCK.finditer(GUIDE.read_text()) if block["kind"] == "python"}
-    lines = [step.line for step in steps()]
+    lines = [step.line for step in steps(GUIDE)]
 
-    assert programs == {word for line in lines for word in line.split() if word.endswith(".py")}
-    assert 1 == len([step for step in steps() if step.prints])
+    assert programs(GUIDE) == {word for line in lines for word in line.split() if word.endswith(".py")}
+    assert 1 == len([step for step in steps(GUIDE) if step.prints])
