@@ -51,12 +51,15 @@ _TIMED = {"timeout": options.Timeout}
 _WAITING = {"no_wait": options.NoWait}
 
 
-def command(app: typer.Typer, name: str, *, waits: bool = False, documents: bool = True) -> Callable[[Action], Action]:
+def command(
+    app: typer.Typer, name: str, *, waits: bool = False, documents: bool = True, timed: bool = True
+) -> Callable[[Action], Action]:
     """Register a command that works on a home; one that `waits` for a request also takes `--no-wait`.
 
-    One that `documents` nothing, but writes bytes as they are, takes no `--json`.
+    One that `documents` nothing, but writes bytes as they are, takes no `--json`; one that goes on until it is
+    interrupted is not `timed`.
     """
-    shared = _EVERYWHERE | _TIMED | (_WAITING if waits else {})
+    shared = _EVERYWHERE | (_TIMED if timed else {}) | (_WAITING if waits else {})
     if not documents:
         shared = {option: kind for option, kind in shared.items() if option != "json"}
 

@@ -9,6 +9,7 @@ from typer.main import get_command
 
 from cli.command import Flags
 from cli.commands import (
+    alerts,
     approval,
     approver,
     audit,
@@ -44,7 +45,7 @@ app = typer.Typer(
 
 _CONTENT = (mailbox, site)
 _PEOPLE = (tenant, approver, approval)
-_OPERATIONS = (publish, publisher, dlq, broker, worker, schema, status, errors, audit)
+_OPERATIONS = (publish, publisher, dlq, broker, worker, schema, status, errors, alerts, audit)
 _NOUNS = (init, *_PEOPLE, key, vault, policy, *_CONTENT, *_OPERATIONS)
 for module in _NOUNS:
     module.register(app)

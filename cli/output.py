@@ -66,15 +66,15 @@ def emit(result: Result, as_json: bool) -> None:
         for part in result.view:
             _show(part)
     for warning in result.warnings:
-        sys.stderr.write(f"warning: {_one_line(warning)}\n")
+        sys.stderr.write(f"warning: {one_line(warning)}\n")
     sys.stdout.flush()
 
 
 def complain(failure: Failure) -> None:
     """Write a failure to standard error, one line for what and one for the hint."""
-    sys.stderr.write(f"twinlock: {_one_line(failure.line)}\n")
+    sys.stderr.write(f"twinlock: {one_line(failure.line)}\n")
     if failure.hint:
-        sys.stderr.write(f"hint: {_one_line(failure.hint)}\n")
+        sys.stderr.write(f"hint: {one_line(failure.hint)}\n")
 
 
 def _show(part: str | Table) -> None:
@@ -130,9 +130,9 @@ def _cell(value: object) -> str:
         return ", ".join(f"{name}: {_cell(item)}" for name, item in value.items()) or "-"
     if isinstance(value, Sequence) and not isinstance(value, str):
         return ", ".join(map(_cell, value)) or "-"
-    return _one_line(str(value))
+    return one_line(str(value))
 
 
-def _one_line(text: str) -> str:
+def one_line(text: str) -> str:
     """Return text that can't steer the terminal: names may come from files and from strangers."""
     return "".join(char if char.isprintable() else char.encode("unicode_escape").decode() for char in text)

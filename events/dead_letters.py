@@ -15,7 +15,7 @@ from sqlalchemy import Row, delete, insert, select
 
 from events.transport import Message
 from schemas.event import Event
-from schemas.facts import AlertRaised, DeliveryDeadLettered
+from schemas.facts import AlertCleared, AlertRaised, DeliveryDeadLettered
 from schemas.identifiers import PROVIDER, Audience, Severity
 from twinlock.errors import NotFound
 from twinlock.store.once import insert_once
@@ -27,7 +27,7 @@ REASON_LIMIT = 500
 _NAME = re.compile(r"[A-Za-z0-9._:-]{1,100}")
 _COPIED = ("consumer", "publisher", "source", "id", "type", "correlation", "body")
 # A consumer of alerts that fails on them would otherwise raise an alert about every alert, for ever.
-_UNTOLD = (DeliveryDeadLettered.type, AlertRaised.type)
+_UNTOLD = (DeliveryDeadLettered.type, AlertRaised.type, AlertCleared.type)
 
 
 class UnknownLetter(NotFound):

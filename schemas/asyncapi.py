@@ -13,8 +13,8 @@ from pydantic.json_schema import models_json_schema
 from schemas.draft07 import draft_07
 from schemas.envelope import CONTENT_TYPE, Envelope
 from schemas.event import Event
-from schemas.facts import RequestAnswered
-from schemas.identifiers import RequestOutcome
+from schemas.facts import AlertChanged, RequestAnswered
+from schemas.identifiers import Audience, RequestOutcome, Severity
 from schemas.registry import EVENTS, REQUESTS
 from schemas.routing import address, exchange, routing_key
 
@@ -22,6 +22,18 @@ from schemas.routing import address, exchange, routing_key
 CONTRACT_VERSION = "1.0.0"
 _FORMAT = "application/schema+json;version=draft-07"
 _BINDING = "0.3.0"
+_PARAMETERS: dict[type[Event], dict[str, Any]] = {
+    RequestAnswered: {
+        "publisher": {"description": "The broker's login of whoever published the request, as one word."},
+        "outcome": {"description": "How the request ended.", "enum": [outcome.value for outcome in RequestOutcome]},
+    },
+    AlertChanged: {
+        "audience": {"description": "Who is told.", "enum": [audience.value for audience in Audience]},
+        "tenant": {"description": "Whom it concerns, as one word."},
+        "severity": {"description": "How bad it is.", "enum": [severity.value for severity in Severity]},
+        "kind": {"description": "What it is about."},
+    },
+}
 _DESCRIPTION = (
     "What registered publishers may ask of a Twinlock fleet, and the facts that its workers publish. "
     "The tag of an operation names the party whose view it takes."
@@ -50,7 +62,7 @@ def _content_type() -> str:
 def _channel(event: type[Event]) -> dict[str, Any]:
     key = routing_key(event.type)
     target = {"name": exchange(event), "type": "topic", "durable": True, "autoDelete": False}
-    parameters = {"parameters": _answer_parameters()} if event is RequestAnswered else {}
+    parameters = {"parameters": _PARAMETERS[event]} if event in _PARAMETERS else {}
     return {
         "address": address(event),
         **parameters,
@@ -58,13 +70,6 @@ def _channel(event: type[Event]) -> dict[str, Any]:
         "description": _purpose(event),
         "messages": {key: {"$ref": f"#/components/messages/{key}"}},
         "bindings": {"amqp": {"is": "routingKey", "exchange": target, "bindingVersion": _BINDING}},
-    }
-
-
-def _answer_parameters() -> dict[str, Any]:
-    return {
-        "publisher": {"description": "The broker's login of whoever published the request, as one word."},
-        "outcome": {"description": "How the request ended.", "enum": [outcome.value for outcome in RequestOutcome]},
     }
 
 

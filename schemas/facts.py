@@ -4,6 +4,7 @@ from typing import ClassVar
 
 from schemas.event import Event
 from schemas.identifiers import (
+    AlertNews,
     ApprovalState,
     ApproverName,
     Audience,
@@ -138,7 +139,7 @@ class HealthChanged(Event):
 
 
 class AlertRaised(Event):
-    """Tell people something that they may have to act on."""
+    """Tell the alert emitter something that people may have to act on."""
 
     type: ClassVar[str] = "twinlock.alert.raised.v1"
 
@@ -154,6 +155,52 @@ class AlertRaised(Event):
     def subject(self) -> str:
         """Name the policy, or the tenant where there is none."""
         return self.policy or self.tenant
+
+
+class AlertCleared(Event):
+    """Tell the alert emitter that what was raised is over."""
+
+    type: ClassVar[str] = "twinlock.alert.cleared.v1"
+
+    kind: Identifier
+    audience: Audience
+    tenant: TenantName
+    policy: Identifier | None = None
+    slot: Slot | None = None
+
+    @property
+    def subject(self) -> str:
+        """Name the policy, or the tenant where there is none."""
+        return self.policy or self.tenant
+
+
+class AlertChanged(Event):
+    """Tell people of an alert: that it is there, how often it was raised by now, or that it is over.
+
+    It is the whole alert; of two with the same `alert` the one with the higher `version` holds.
+    """
+
+    type: ClassVar[str] = "twinlock.alert.changed.v1"
+
+    alert: Identifier
+    version: Version
+    news: AlertNews
+    kind: Identifier
+    severity: Severity
+    audience: Audience
+    tenant: TenantName
+    policy: Identifier | None = None
+    slot: Slot | None = None
+    detail: Detail
+    count: Count
+    first_seen: Moment
+    last_seen: Moment
+    resolved_at: Moment | None = None
+
+    @property
+    def subject(self) -> str:
+        """Name the alert."""
+        return self.alert
 
 
 class ApprovalRequested(Event):

@@ -153,6 +153,21 @@ class Audience(StrEnum):
     ENGINEERING = "engineering"
 
 
+class AlertState(StrEnum):
+    """Whether what an alert is about still goes on."""
+
+    OPEN = "open"
+    RESOLVED = "resolved"
+
+
+class AlertNews(StrEnum):
+    """What is new about an alert."""
+
+    OPENED = "opened"
+    REPEATED = "repeated"
+    RESOLVED = "resolved"
+
+
 class RequestOutcome(StrEnum):
     """How a request ended."""
 

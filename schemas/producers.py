@@ -8,6 +8,7 @@ from types import MappingProxyType
 
 from schemas import facts
 from schemas.names import (
+    ALERT_EMITTER,
     AUDIT_SEALER,
     DEP_ASSIGNER,
     MAILBOX_REENCRYPTOR,
@@ -28,6 +29,8 @@ PRODUCERS: Mapping[str, frozenset[str]] = MappingProxyType(
         facts.PolicyRestored.type: _CUSTODIANS,
         facts.HealthChanged.type: _CUSTODIANS,
         facts.AlertRaised.type: WORKERS,  # each raises one about what it gives up
+        facts.AlertCleared.type: WORKERS,
+        facts.AlertChanged.type: frozenset({ALERT_EMITTER}),
         facts.ApprovalRequested.type: _CUSTODIANS,
         facts.ApprovalGranted.type: _CUSTODIANS,
         facts.ApprovalSettled.type: _CUSTODIANS,

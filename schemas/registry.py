@@ -22,6 +22,8 @@ FACTS: tuple[type[Event], ...] = (
     facts.PolicyRestored,
     facts.HealthChanged,
     facts.AlertRaised,
+    facts.AlertCleared,
+    facts.AlertChanged,
     facts.ApprovalRequested,
     facts.ApprovalGranted,
     facts.ApprovalSettled,

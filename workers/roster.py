@@ -8,7 +8,14 @@ from typing import Any
 from events.handler import Handler
 from events.inbox import forget
 from schemas.event import Event
-from schemas.names import AUDIT_SEALER, DEP_ASSIGNER, MAILBOX_REENCRYPTOR, SITE_REENCRYPTOR, TIK_CACHE_REFRESHER
+from schemas.names import (
+    ALERT_EMITTER,
+    AUDIT_SEALER,
+    DEP_ASSIGNER,
+    MAILBOX_REENCRYPTOR,
+    SITE_REENCRYPTOR,
+    TIK_CACHE_REFRESHER,
+)
 from twinlock.approvals import telling
 from twinlock.content.reblob import BlobReencrypter
 from twinlock.content.reencrypt import Reencrypter
@@ -18,6 +25,9 @@ from twinlock.custody.port import Custodian
 from twinlock.custody.remote.messages import LIFETIME_SECONDS
 from twinlock.store.unit import Cause, Store, new_id
 from workers import wakeups
+from workers.alert_emitter import episodes
+from workers.alert_emitter.hearing import HEARD, Hear
+from workers.alert_emitter.look import look
 from workers.dep_assigner.assignment import Assign
 from workers.dep_assigner.creation import CreatePolicy
 from workers.dep_assigner.expansion import ExpandStep
@@ -128,6 +138,25 @@ def _no_upkeep(_place: Workplace) -> Sequence[Periodic]:
     return ()  # what it does takes a key that no other worker holds
 
 
+def _hears(_place: Workplace) -> Handlers:
+    return [Hear(event) for event in HEARD]
+
+
+def _emitter_upkeep(place: Workplace) -> Sequence[Periodic]:
+    settings = place.settings
+    return (
+        Periodic(
+            "look at open alerts", settings.alert_look_seconds, lambda: look(place.store, settings.alert_grace_seconds)
+        ),
+        Periodic("forget old signals", settings.forget_seconds, lambda: _forget_signals(place)),
+    )
+
+
+async def _forget_signals(place: Workplace) -> None:
+    async with place.store.begin(Cause(new_id())) as unit:
+        await episodes.forget(unit, unit.clock.now() - timedelta(seconds=place.settings.inbox_keep))
+
+
 ROSTER: Mapping[str, Duties] = {
     DEP_ASSIGNER: Duties(
         _assigns, _assigner_upkeep, (CreatePolicy.handles, Assign.handles, Refresh.handles, ExpandStep.handles)
@@ -135,6 +164,7 @@ ROSTER: Mapping[str, Duties] = {
     MAILBOX_REENCRYPTOR: Duties(_reencrypts, _reencryptor_upkeep, (Move.handles, ReencryptStep.handles)),
     SITE_REENCRYPTOR: Duties(_rolls_out, _rollout_upkeep, (MoveSite.handles, SiteStep.handles)),
     TIK_CACHE_REFRESHER: Duties(_serves, _refresher_upkeep, (), has_jobs=False),
+    ALERT_EMITTER: Duties(_hears, _emitter_upkeep, HEARD, has_jobs=False),
     AUDIT_SEALER: Duties(_serves, _no_upkeep, (), has_jobs=False, listens=False),
 }
 

@@ -19,6 +19,8 @@ class WorkerSettings:
     lost_wake_seconds: float = 900.0
     forget_seconds: float = 3600.0
     inbox_keep: float = 30 * 86400.0
+    alert_look_seconds: float = 5.0
+    alert_grace_seconds: float = 10.0  # longer than a transaction takes that raises one
     sweep_seconds: float = 60.0
     progress_seconds: float = 1.0
     drain_seconds: float = 30.0

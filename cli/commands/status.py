@@ -8,6 +8,7 @@ import typer
 from sqlalchemy import Row, func, select
 
 from cli.command import command
+from cli.commands import alerts
 from cli.commands.policy_documents import describe, name_of
 from cli.output import Result, Table, fields
 from cli.session import Session
@@ -21,8 +22,10 @@ from twinlock.store.tables.bus import dead_letters, deliveries, outbox
 from twinlock.store.tables.content import containers, object_intents, superseded_objects
 from twinlock.store.tables.work import jobs
 from twinlock.store.unit import Reader
+from workers.alert_emitter import reading
 
 _POLICIES = ("policy", "state", "health", "mode", "assigned", "objects_by_key_version")
+_ALERTS = ("kind", "severity", "audience", "tenant", "count", "detail")
 _CUSTODIANS = ("custodian", "serves", "epoch", "seconds_ago", "keys", "silent_vaults")
 _KEYS = ("custodian", "policy", "generation", "opened_by", "expires")
 _WORK = ("kind", "container", "done", "total", "per_second", "seconds_left", "trouble")
@@ -34,7 +37,7 @@ def register(app: typer.Typer) -> None:
 
 
 async def status(session: Session) -> Result:
-    """Show policies and their health, work in progress, queues and dead letters."""
+    """Show policies and their health, open alerts, work in progress, queues and dead letters."""
     parts = session.parts
     async with parts.store.read() as reader:
         policies = [await describe(reader, policy) for policy in await list_policies(reader)]
@@ -42,6 +45,7 @@ async def status(session: Session) -> Result:
         queues = await _queues(reader, parts.clock.now())
         custodians = await _custodians(reader, parts.clock.now(), parts.settings.custody)
         epoch = await revocations.newest(reader)
+        told = [alerts.describe(row) for row in await reading.listing(reader, only_open=True)]
     if parts.settings.is_fleet:
         workers, waiting = await _in_broker(session)
         queues |= waiting
@@ -61,13 +65,14 @@ async def status(session: Session) -> Result:
     view = [
         fields(home),
         Table(_POLICIES, shown, title="\npolicies"),
+        _table(_ALERTS, told, "open alerts"),
         _table(_CUSTODIANS, [{**each, "keys": len(each["keys"])} for each in custodians], "custodians"),
         _table(_KEYS, [{**key, "policy": names.get(key["policy"], key["policy"])} for key in keys], "cached keys"),
         Table(_WORK, [[job[name] for name in _WORK] for job in work], "nothing to do", "\nwork"),
         Table((), [(name.replace("_", " "), count) for name, count in queues.items()], title="\nqueues"),
     ]
-    document = {**home, "policies": policies, "custodians": custodians, "work": work, "queues": queues}
-    return Result(document, view)
+    lists = {"policies": policies, "alerts": told, "custodians": custodians, "work": work}
+    return Result({**home, **lists, "queues": queues}, view)
 
 
 def _table(columns: tuple[str, ...], found: Sequence[Mapping[str, Any]], title: str) -> Table:

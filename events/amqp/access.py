@@ -12,7 +12,7 @@ from dataclasses import dataclass
 from typing import Any
 
 from events.amqp import names
-from schemas.names import CUSTODIAN, OPERATOR
+from schemas.names import ALERT_EMITTER, CUSTODIAN, OPERATOR
 from schemas.routing import PREFIX
 
 ADMINISTRATOR = "administrator"
@@ -33,8 +33,8 @@ class Access:
 def of_worker(worker: str) -> Access:
     """Return what a worker may do."""
     own = [names.retry_exchange(worker), names.letter_exchange(worker)]
-    answers = [names.REPLIES] if worker == CUSTODIAN else []
-    writes = [names.EVENTS_EXCHANGE, names.ANSWERS_EXCHANGE, names.REJECTED, names.RPC, *own, *answers]
+    more = {CUSTODIAN: [names.REPLIES], ALERT_EMITTER: [names.ALERTS_EXCHANGE]}.get(worker, [])
+    writes = [names.EVENTS_EXCHANGE, names.ANSWERS_EXCHANGE, names.REJECTED, names.RPC, *own, *more]
     return _access(worker, writes, [_all_of(worker), _exactly(names.REPLIES)])
 
 

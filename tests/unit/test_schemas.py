@@ -14,7 +14,7 @@ from pydantic import TypeAdapter
 
 from schemas.envelope import schema_uri
 from schemas.event import Event, EventType
-from schemas.facts import RequestAnswered
+from schemas.facts import AlertChanged, RequestAnswered
 from schemas.generate import DIALECT, GENERATED, documents, export
 from schemas.registry import EVENTS, FACTS, REQUESTS
 from schemas.routing import address, exchange, routing_key
@@ -32,6 +32,7 @@ REVIEWED_NAMES = {
     *("name", "new_policy_key", "outcome", "policy", "publisher", "reason", "rejected", "request", "request_source"),
     *("request_type", "revocation", "severity", "site", "sites", "sites_done", "slot", "slots", "tenant", "version"),
     *("was", "workload"),
+    *("alert", "count", "first_seen", "last_seen", "news", "resolved_at"),
 }
 
 
@@ -92,7 +93,14 @@ def test_references_resolve() -> None:
         assert isinstance(found, dict)
 
 
-_EXCHANGES = dict.fromkeys(REQUESTS, "twinlock.requests") | {RequestAnswered: "twinlock.answers"}
+_EXCHANGES = dict.fromkeys(REQUESTS, "twinlock.requests") | {
+    RequestAnswered: "twinlock.answers",
+    AlertChanged: "twinlock.alerts",
+}
+_ADDRESSES = {
+    RequestAnswered: "answer.{publisher}.{outcome}",
+    AlertChanged: "alert.{audience}.{tenant}.{severity}.{kind}",
+}
 
 
 @pytest.mark.parametrize("event", EVENTS.values(), ids=lambda event: event.type)
@@ -102,9 +110,8 @@ def test_channel(event: type[Event]) -> None:
     channel = ASYNCAPI["channels"][key]
     binding = channel["bindings"]["amqp"]
 
-    assert (
-        address(event) == channel["address"] == ("answer.{publisher}.{outcome}" if key.startswith("request.") else key)
-    )
+    assert _ADDRESSES.get(event, key) == channel["address"] == address(event)
+    assert set(re.findall(r"{(\w+)}", address(event))) == set(channel.get("parameters", ()))
     assert "routingKey" == binding["is"]
     assert _EXCHANGES.get(event, "twinlock.events") == exchange(event)
     assert exchange(event) == binding["exchange"]["name"]

@@ -1,10 +1,11 @@
 """Refresh ahead: unwrap the policy keys that live for long again before they expire, and tell in time where that fails.
 
 An episode begins with a refresh that neither renews nor evicts, and ends with one that does, or with the key. In each
-of them either alert is raised once.
+of them either alert is raised once, and cleared at the end.
 """
 
 import logging
+from collections.abc import Callable, Iterable
 from dataclasses import dataclass
 from random import Random
 
@@ -14,11 +15,12 @@ from twinlock.custody.cache import CacheLine, OpenedBy
 from twinlock.custody.decision import Alert
 from twinlock.custody.examining import Examiner
 from twinlock.custody.fate import Fate
+from twinlock.custody.policies import Policy
 from twinlock.custody.settings import CustodySettings
-from twinlock.custody.verdicts import raise_alerts
+from twinlock.custody.verdicts import clear_alerts, raise_alerts
 from twinlock.errors import NotFound
 from twinlock.keys.ports import Clock
-from twinlock.store.unit import Cause, Store, new_id
+from twinlock.store.unit import Cause, Store, Unit, new_id
 
 log = logging.getLogger(__name__)
 
@@ -26,6 +28,7 @@ FAILING = Alert("tik-refresh-failing", Severity.CRITICAL, Audience.ENGINEERING)
 EXPIRING = Alert("tik-expiring", Severity.CRITICAL, Audience.ENGINEERING)
 
 _Name = tuple[str, int]  # policy, generation of its key
+_Telling = Callable[[Unit, Policy, Iterable[Alert]], None]
 
 
 @dataclass(slots=True)
@@ -64,7 +67,8 @@ class RefreshAhead:
             for line in self._attempts.cache.lines()
             if line.opened_by is OpenedBy.ROOT_KEY and self._settings.refreshes_ahead(line.ttl)
         }
-        self._plans = {name: plan for name, plan in self._plans.items() if name in lines}
+        for name in self._plans.keys() - lines.keys():
+            await self._end(name)
         for name, line in lines.items():
             plan = self._plans.setdefault(name, self._planned(line))
             if plan.due <= self._clock.monotonic():
@@ -79,14 +83,20 @@ class RefreshAhead:
         outcome = await self._outcome(line)
         log.info("policy %s, key %d: refreshed ahead: %s", line.policy_id, line.generation, outcome.value)
         if outcome is not Fate.KEEP:
-            del self._plans[line.policy_id, line.generation]
+            await self._end((line.policy_id, line.generation))
             return
         now = self._clock.monotonic()
         plan.failing_since = now if plan.failing_since is None else plan.failing_since
         plan.due = now + self._settings.refresh_pause
         news = self._alerts(line, now - plan.failing_since) - plan.told
-        if news and await self._tell(line, news):
+        if news and await self._tell((line.policy_id, line.generation), raise_alerts, news):
             plan.told |= news
+
+    async def _end(self, name: _Name) -> None:
+        """Forget the plan of a key that is renewed or gone; of the latter, the policy's health tells on."""
+        told = self._plans.pop(name).told
+        if told:
+            await self._tell(name, clear_alerts, told)
 
     async def _outcome(self, line: CacheLine) -> Fate:
         try:
@@ -113,12 +123,12 @@ class RefreshAhead:
         late = {FAILING} if failing >= self._settings.refresh_alarm else set()
         return frozenset(late | ({EXPIRING} if left <= self._settings.expiry_alarm else set()))
 
-    async def _tell(self, line: CacheLine, news: frozenset[Alert]) -> bool:
+    async def _tell(self, name: _Name, how: _Telling, news: frozenset[Alert]) -> bool:
         try:
-            view = await self._attempts.load(line.policy_id, line.generation)
+            view = await self._attempts.load(*name)
             async with self._store.begin(Cause(correlation=new_id())) as unit:
-                raise_alerts(unit, view.policy, sorted(news, key=lambda alert: alert.kind))
+                how(unit, view.policy, sorted(news, key=lambda alert: alert.kind))
         except Exception as fault:  # noqa: BLE001  # the next round tells, as long as it fails
-            log.warning("policy %s: an alert could not be raised: %s", line.policy_id, type(fault).__name__)
+            log.warning("policy %s: an alert could not be told: %s", name[0], type(fault).__name__)
             return False
         return True

@@ -13,7 +13,7 @@ from typing import Any
 
 from sqlalchemy import Row, delete, insert, select, update
 
-from schemas.facts import AlertRaised, HealthChanged
+from schemas.facts import AlertCleared, AlertRaised, HealthChanged
 from schemas.identifiers import PolicyHealth, Slot
 from twinlock.custody.decision import ROOT_SLOTS, Alert, Outcomes, alerts_for, remember
 from twinlock.custody.policies import Policy
@@ -253,6 +253,16 @@ def raise_alerts(unit: Unit, policy: Policy, alerts: Iterable[Alert], answers: I
             )
         )
         log.warning("alert %s (%s, to %s): %s", alert.kind, alert.severity, alert.audience, detail)
+
+
+def clear_alerts(unit: Unit, policy: Policy, alerts: Iterable[Alert]) -> None:
+    """Queue, as events of this unit, that what was raised is over."""
+    for alert in alerts:
+        unit.emit(
+            AlertCleared(
+                kind=alert.kind, audience=alert.audience, tenant=policy.tenant, policy=policy.id, slot=alert.slot
+            )
+        )
 
 
 def _detail(policy: Policy, alert: Alert, said: Mapping[Slot, str]) -> str:

@@ -62,6 +62,11 @@ async def test_renewed_in_the_window(custody: "Custody") -> None:
     assert (asked + 2, []) == (custody.asked("p"), await custody.alerts())
 
 
+async def cleared(custody: "Custody") -> list[str]:
+    """Return the kinds of what was said to be over."""
+    return [alert["kind"] for alert in await custody.events("alert.cleared")]
+
+
 async def test_spread(custody: "Custody") -> None:
     """Keys that were opened in the same moment are not all refreshed in the same moment."""
     for name in ("p", "q", "r"):
@@ -103,6 +108,7 @@ async def test_outage_to_the_end(custody: "Custody") -> None:
     await to(custody, 24)
 
     assert [] == expiries(custody)
+    assert ["tik-expiring", "tik-refresh-failing"] == await cleared(custody)
     with pytest.raises(KeyRefused, match="the vault of neither root key answers"):
         await custody.open(ref)
 
@@ -116,6 +122,7 @@ async def test_second_episode(custody: "Custody") -> None:
     await to(custody, 23)
 
     assert 46 < expiries(custody)[0] < 47.1
+    assert ["tik-refresh-failing"] == await cleared(custody)
 
     custody.hold("p", UNAVAILABLE, UNAVAILABLE)
     await to(custody, 46)
