@@ -68,10 +68,7 @@ def worker(home: Path) -> Iterator[subprocess.Popen[str]]:
     process = start(home, "worker", "run", "--all")
     assert process.stderr is not None
     first = process.stderr.readline()
-    assert (
-        "running dep_assigner, mailbox_reencryptor, site_reencryptor, tik_cache_refresher, alert_emitter, audit_sealer\n"
-        == first
-    )
+    assert f"running {', '.join(ROSTER)}\n" == first
     yield process
     process.kill()
     process.communicate()
