@@ -14,6 +14,8 @@ from typing import Any
 
 import pytest
 
+from workers.roster import ROSTER
+
 PROGRAM = str(Path(sys.executable).with_name("twinlock"))
 MAIL = "From someone\nSubject: {number}\n\nhello {number}\n\n"
 
