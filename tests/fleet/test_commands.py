@@ -99,8 +99,8 @@ def test_broker_down(fleet: Fleet, boxes: dict[str, Counter[bytes]], tmp_path: P
     assert all(lines(ran)[1].endswith(LATER) for ran in (late, unsent))
     assert f"twinlock: {nobody}" == lines(check)[0]
     assert nobody in lines(read)[0]
-    assert (f"not seen: {nobody}", 2) == (status["workers"], status["queues"]["outbox"])
-    assert 2 == kept
+    assert f"not seen: {nobody}" == status["workers"]
+    assert 2 == kept <= status["queues"]["outbox"]  # the sealer's checkpoints wait there, too
 
     fleet.node.start()
     fleet.all_ready()
