@@ -9,7 +9,7 @@ from dataclasses import dataclass
 from cli import home
 from cli.settings import Settings
 from cli.wiring.embedded import local_custodian
-from cli.wiring.health import Consuming, health_of_broker, health_of_store
+from cli.wiring.health import Consuming, health_of_broker, health_of_publishing, health_of_store
 from cli.wiring.parts import Carrying, Parts, build
 from cli.wiring.sealing import of_fleet
 from events.amqp.collector import Collector
@@ -76,7 +76,9 @@ async def staff(settings: Settings, clock: Clock, store: Store, worker: str) -> 
         transport = _transport(stack, settings, clock, store, worker)
         custody = await _custody(stack, settings, clock, store, worker)
         parts = build(settings, clock, store, custody.custodian)
-        checks = {"database": health_of_store(store), "broker": health_of_broker(transport, *custody.lanes)}
+        listens = ROSTER[worker].listens
+        broker = health_of_broker(transport, *custody.lanes) if listens else health_of_publishing(transport)
+        checks = {"database": health_of_store(store), "broker": broker}
         yield Staff(_fleet(parts, transport, worker, custody), checks)
 
 

@@ -35,3 +35,21 @@ def health_of_broker(*consuming: Consuming) -> Check:
         return "" if all(each.healthy for each in consuming) else "not consuming"
 
     return check
+
+
+class Publishing(Protocol):
+    """Something that brings messages to the broker."""
+
+    async def reach(self) -> None:
+        """See that the broker is within reach; raise otherwise."""
+        ...
+
+
+def health_of_publishing(publishing: Publishing) -> Check:
+    """Check that the broker is within reach of one who takes nothing from it."""
+
+    async def check() -> str:
+        await publishing.reach()
+        return ""
+
+    return check

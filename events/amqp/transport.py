@@ -19,7 +19,7 @@ from events.amqp.consuming import ConsumingSettings, Session, Taking
 from events.amqp.publishing import Outlet, OutletSettings, Parcel
 from events.amqp.refusal import refusal
 from events.amqp.topology import TIERS
-from events.amqp.trouble import BrokerGone
+from events.amqp.trouble import BrokerGone, bounded
 from events.dead_letters import REASON_LIMIT
 from events.transport import Message
 from schemas.event import MessageRefused
@@ -62,6 +62,12 @@ class AmqpTransport:
     def healthy(self) -> bool:
         """Tell whether everything that should be consumed is."""
         return all(taking.consuming for taking in self._takings)
+
+    async def reach(self) -> None:
+        """See that there is a connection to publish through, or open one; raise a `BrokerGone`."""
+        if self.publishing.gone.is_set():
+            channel = await self.publishing.channel(confirms=False)
+            await bounded(channel.close(), self.settings.link.call)
 
     async def publish(self, messages: Sequence[Message]) -> Sequence[Message]:
         """Publish in parallel and return what was confirmed and has a queue; another's message is never taken."""

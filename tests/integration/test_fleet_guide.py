@@ -7,8 +7,8 @@ from typing import TYPE_CHECKING
 
 import pytest
 
+from cli.presence import LISTENERS
 from tests.servers.process import Process, free_ports
-from workers.roster import ROSTER
 
 if TYPE_CHECKING:
     from tests.servers.postgres import Postgres
@@ -71,5 +71,5 @@ def test_by_hand(rabbit: "RabbitNode", vhost: "Vhost", postgres: "Postgres", tmp
     assert 0 == made[0], made
     assert 0 == code, said
     assert "moved ann@contoso.example" in said
-    assert ", ".join(f"{worker}: 1" for worker in ROSTER) in said
+    assert ", ".join(f"{worker}: 1" for worker in LISTENERS) in said
     assert "Traceback" not in said
