@@ -124,8 +124,10 @@ async def _closed(connection: "_Connection") -> None:
     # What hangs here is freed by the abort; how a connection ended that nobody wants is no news.
     try:
         await bounded(connection.close(), _CLOSING_SECONDS)
-    except BrokerGone:
+    except BaseException as error:
         connection.abort()
+        if not isinstance(error, BrokerGone):
+            raise
 
 
 class _Sockets(TransportFactory):
@@ -145,13 +147,16 @@ class _Sockets(TransportFactory):
 
 
 class _Connection(Connection):
-    """A connection of the library, with a way to end it at once."""
+    """A connection of the library, with a way to end it at once. Whoever made it ends it: nobody's task does."""
 
     PARAMETERS = (*Connection.PARAMETERS, ConnectionParameter("transport_factory", lambda value: value, is_kwarg=True))
 
     def __init__(self, url: URL) -> None:
         self._sockets = _Sockets(TLSTransportFactory() if url.scheme == "amqps" else TCPTransportFactory())
         super().__init__(url, transport_factory=self._sockets)
+
+    def __del__(self) -> None:
+        pass  # the library would close it in a task that nobody owns, and fails where no loop runs
 
     def abort(self) -> None:
         """Reset the socket: every pending call fails, and no farewell waits for an answer."""
