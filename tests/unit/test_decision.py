@@ -6,6 +6,7 @@ from pathlib import Path
 import pytest
 
 from schemas.identifiers import Audience, AvailabilityMode, PolicyState, Severity, Slot
+from tests.decision_table import CELLS, cell_of
 from twinlock.custody.decision import (
     AvailabilityKeyState,
     Decision,
@@ -22,41 +23,6 @@ from twinlock.custody.errors_page import markdown
 from twinlock.custody.port import InitiatorClass
 from twinlock.keys.ports import Outcome
 
-# Each cell is user/service; S serve, - refuse, u by mode for unavailable, d by mode for denied.
-#                 ok     unav   denied uncl   misc   corrupt
-PAIRS = """
-ok                S/S    S/S    S/S    S/S    S/S    S/S
-unavailable       S/S    u/u    -/d    -/-    -/-    -/-
-denied            S/S    -/d    -/d    -/-    -/-    -/-
-unclear           S/S    -/-    -/-    -/-    -/-    -/-
-misconfigured     S/S    -/-    -/-    -/-    -/-    -/-
-corrupt           S/S    -/-    -/-    -/-    -/-    -/-
-"""
-
-# Who gets the availability key: mode, unavailable for a user, unavailable for the service, denied for the service.
-MODES = {
-    ("standard", "u", "user"): True,
-    ("standard", "u", "service"): True,
-    ("standard", "d", "service"): True,
-    ("strict", "u", "user"): True,
-    ("strict", "u", "service"): True,
-    ("strict", "d", "service"): False,
-    ("recovery-only", "u", "user"): False,
-    ("recovery-only", "u", "service"): False,
-    ("recovery-only", "d", "service"): False,
-    ("none", "u", "user"): False,
-    ("none", "u", "service"): False,
-    ("none", "d", "service"): False,
-}
-
-COLUMNS = ("ok", "unavailable", "denied", "unclear", "misconfigured", "corrupt")
-
-CELLS = {
-    (line.split()[0], column): cell
-    for line in PAIRS.strip().splitlines()
-    for column, cell in zip(COLUMNS, line.split()[1:], strict=True)
-}
-
 EVIDENCE = [Evidence(a, b, w) for a, b, w in product((False, True), repeat=3)]
 COMPLETE = Evidence(a=True, b=True, witness=True)
 
@@ -67,12 +33,9 @@ def expected(
     """Look the result up in the table above."""
     if state != "active":
         return Result.REFUSE
-    user, service = CELLS[slots].split("/")
-    cell = user if initiator == "user" else service
+    cell = cell_of(slots, mode, initiator)
     if cell in ("S", "-"):
         return Result.SERVE if cell == "S" else Result.REFUSE
-    if not MODES[mode, cell, initiator]:
-        return Result.REFUSE
     if cell == "u" and (evidence.a, evidence.b, evidence.witness) != (True, True, True):
         return Result.WAIT
     return Result.SERVE_BY_AVAILABILITY_KEY if availability == "present" else Result.REFUSE

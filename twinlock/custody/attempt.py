@@ -108,8 +108,10 @@ class Attempts:
         if decision.result is Result.SERVE and found.key is not None:
             return Landing(decision, self._keep(view, found.key, found.slot, epoch))
         wipe(found.key)  # revoked while its vaults answered
-        if decision.result is Result.REFUSE and not root_only and any(v.says_something for v in found.verdicts):
-            self._remember(view, asker, decision)
+        if decision.result is Result.REFUSE and not root_only:
+            if any(verdict.says_something for verdict in found.verdicts):
+                self._remember(view, asker, decision)
+            await self._tell(view, decision, outcomes, asker.cause)
         return Landing(decision)
 
     async def fresh_root_key(self, view: View, asker: Asker, until: float) -> SecretKey:
