@@ -178,7 +178,7 @@ class Attempts:
     async def _by_availability_key(
         self, view: View, asker: Asker, decision: Decision, outcomes: Outcomes, until: float, epoch: int
     ) -> Landing:
-        await self._availability.announce(view.policy, view.stored, decision, asker)
+        await self._availability.announce(view.policy, view.stored, decision.reason.value, asker)
         async with self.within(until):
             found = await self._availability.unwrap(view.stored)
         if not isinstance(found, SecretKey):

@@ -1,4 +1,4 @@
-"""Open a policy key by its availability key, after the decision function allowed it: audited first, never silent.
+"""Open a policy key by its availability key, once that is allowed: audited first, never silent.
 
 The entry is durable before the provider's vault is called; if it can't be written, the call is refused (law 15).
 """
@@ -9,7 +9,6 @@ from sqlalchemy.exc import SQLAlchemyError
 
 from schemas.identifiers import Slot
 from twinlock.custody.audit import AuditLog
-from twinlock.custody.decision import Decision
 from twinlock.custody.entries import entry
 from twinlock.custody.errors import KeyRefused
 from twinlock.custody.guards import Guards
@@ -39,7 +38,7 @@ class AvailabilityKeys:
         except VaultFailure as failure:
             return failure
 
-    async def announce(self, policy: Policy, stored: StoredPolicyKey, decision: Decision, asker: Asker) -> None:
+    async def announce(self, policy: Policy, stored: StoredPolicyKey, reason: str, asker: Asker) -> None:
         """Return when the entry for one use is durable; KeyRefused if it can't be written."""
         try:
             await self._audit.record(
@@ -50,7 +49,7 @@ class AvailabilityKeys:
                     policy_id=policy.id,
                     policy_key_generation=stored.generation,
                     uri=stored.copies[Slot.AVAILABILITY].uri,
-                    reason=decision.reason.value,
+                    reason=reason,
                 )
             )
         except (SQLAlchemyError, OSError) as fault:

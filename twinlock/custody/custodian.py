@@ -33,6 +33,7 @@ from twinlock.custody.probing import RootKeyProbe
 from twinlock.custody.refreshing import PolicyKeyRefresher
 from twinlock.custody.register import Instance, Report
 from twinlock.custody.rewrapping import ContainerRewrapper
+from twinlock.custody.rows import read_availability_uri
 from twinlock.custody.serving import ContainerKeys
 from twinlock.custody.settings import CustodySettings
 from twinlock.custody.unwrap import Failover, RootUnwrap, SlotAsker, Vaults
@@ -75,6 +76,8 @@ class LocalCustodian:
             Workload.SITE: Hedged(slots, clock, latencies, settings.hedge, rng),
         }
         self._clock = clock
+        self._store = store
+        self._settings = settings
         self._attempts = Attempts(store, clock, settings, ways, keys, witness or keys.answers)
         opener = PolicyKeyOpener(clock, settings, self._attempts)
         self._containers = ContainerKeys(StoredContainerKeys(store), opener, audit, settings)
@@ -95,8 +98,10 @@ class LocalCustodian:
 
     async def make_policy_key(self, order: PolicyKeyOrder, asker: Asker) -> MadePolicyKey:
         """Make a policy key generation with its verified copies."""
+        async with self._store.read() as reader:
+            current = await read_availability_uri(reader, order.policy_id)
         with on_behalf_of(asker):
-            return await self._maker.make(order, asker)
+            return await self._maker.make(order, asker, current or self._settings.availability_uri(order.policy_id))
 
     async def rewrap_policy_key(self, policy_id: str, asker: Asker) -> MadePolicyKey:
         """Wrap the newest policy key generation under the newest versions of its root keys."""

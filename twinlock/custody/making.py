@@ -27,13 +27,15 @@ class PolicyKeyMaker:
     audit: AuditLog
     settings: CustodySettings
 
-    async def make(self, order: PolicyKeyOrder, asker: Asker) -> MadePolicyKey:
+    async def make(self, order: PolicyKeyOrder, asker: Asker, availability_uri: str) -> MadePolicyKey:
         """Make a generation, every copy verified by unwrapping it; raise a `VaultFailure` as the vault gave it."""
         # Before any vault is called, the provider's above all (law 15).
         await self.audit.record(_ordered(order, asker))
         key = SecretKey.generate()
         try:
-            made = await self._wrap_all(order, key, asyncio.get_running_loop().time() + asker.deadline)
+            made = await self._wrap_all(
+                order, key, availability_uri, asyncio.get_running_loop().time() + asker.deadline
+            )
         except VaultFailure as failure:
             await self.audit.record(_failed(order, failure, asker))
             raise
@@ -53,7 +55,9 @@ class PolicyKeyMaker:
         )
         return made
 
-    async def _wrap_all(self, order: PolicyKeyOrder, key: SecretKey, until: float) -> MadePolicyKey:
+    async def _wrap_all(
+        self, order: PolicyKeyOrder, key: SecretKey, availability_uri: str, until: float
+    ) -> MadePolicyKey:
         stored = StoredPolicyKey(order.tenant_id, order.policy_id, order.generation, key.commitment(), {})
         copies: list[tuple[Slot, WrappedKey]] = []
         roots: list[KeyDescription] = []
@@ -63,11 +67,10 @@ class PolicyKeyMaker:
             copies.append((slot, wrapped))
             roots.append(description)
         if order.mode is not AvailabilityMode.NONE:
-            copies.append((Slot.AVAILABILITY, await self._availability_copy(key, stored, until)))
+            copies.append((Slot.AVAILABILITY, await self._availability_copy(availability_uri, key, stored, until)))
         return MadePolicyKey(stored.commitment, tuple(copies), (roots[0], roots[1]))
 
-    async def _availability_copy(self, key: SecretKey, stored: StoredPolicyKey, until: float) -> WrappedKey:
-        uri = self.settings.availability_uri(stored.policy_id)
+    async def _availability_copy(self, uri: str, key: SecretKey, stored: StoredPolicyKey, until: float) -> WrappedKey:
         try:
             with self.guards.around(uri, stored.tenant_id):
                 async with asyncio.timeout_at(until):

@@ -129,6 +129,42 @@ class WrappedContainerKey:
     wrapped: bytes = field(repr=False)
 
 
+@dataclass(frozen=True, slots=True)
+class RootAnswer:
+    """Say what one root key of a policy came to just now, asked to unwrap what is stored under it."""
+
+    slot: Slot
+    uri: str
+    outcome: Outcome
+    detail: str = ""
+
+
+@dataclass(frozen=True, slots=True)
+class NewRoot:
+    """Name a root key that approvers have signed for: where it is, and which key it has to be."""
+
+    uri: str
+    version: str
+    fingerprint: str
+
+
+@dataclass(frozen=True, slots=True)
+class RecoveryOrder:
+    """Say which policy is to come onto which root keys (slot a, slot b), and the request that approvers signed."""
+
+    request: str
+    policy_id: str
+    keys: tuple[NewRoot, NewRoot]
+
+
+@dataclass(frozen=True, slots=True)
+class Recovered:
+    """Hold every live generation under the new root keys, and the next one, under a fresh availability key."""
+
+    live: tuple[tuple[int, MadePolicyKey], ...]
+    next: MadePolicyKey
+
+
 class Custodian(Protocol):
     """Do what only the holder of policy keys can do. A policy key never leaves it.
 
@@ -176,4 +212,30 @@ class Custodian(Protocol):
 
         Needs a *root* key of every policy they are under now, and of the target, to unwrap at this moment (law 6).
         """
+        ...
+
+
+class Recovering(Protocol):
+    """Do with availability keys what `recovery_handler` alone may; nothing of it is stored here.
+
+    Failures of vaults are raised as the vault gave them, and refusals as `KeyRefused`.
+    """
+
+    async def probe(self, uri: str, asker: Asker) -> Probe:
+        """Check a root key live; a failure is an outcome, never an exception."""
+        ...
+
+    async def examine(self, policy_id: str, asker: Asker) -> tuple[RootAnswer, RootAnswer]:
+        """Have both root keys of a policy unwrap its newest policy key now, and remember what they said (law 4)."""
+        ...
+
+    async def recover(self, order: RecoveryOrder, asker: Asker) -> Recovered:
+        """Open a policy's keys by its availability keys and wrap them under new root keys, verified by unwrapping.
+
+        Whoever calls has checked what two approvers signed (law 16); each use is audited before its vault is called.
+        """
+        ...
+
+    async def destroy_availability_key(self, policy_id: str, uri: str, asker: Asker) -> None:
+        """Destroy an availability key for good, audited before its vault is called; a repeat is no error."""
         ...

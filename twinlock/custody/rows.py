@@ -14,6 +14,8 @@ from twinlock.keys.ports import WrappedKey
 from twinlock.store.tables.custody import availability_keys, policies, policy_key_copies, policy_keys
 from twinlock.store.unit import Reader
 
+RETIRED = "retired"  # an availability key whose place another one took: it opens what it wrapped, and wraps no more
+
 
 @dataclass(frozen=True, slots=True)
 class StoredPolicyKey:
@@ -62,6 +64,21 @@ async def read_policy_key(reader: Reader, policy: Policy, generation: int) -> St
     return StoredPolicyKey(policy.tenant_id, policy.id, generation, commitment, wrapped)
 
 
+async def read_generations(reader: Reader, policy: Policy) -> list[StoredPolicyKey]:
+    """Read every generation of a policy's key that there is, the oldest first."""
+    row = policy_keys.c
+    found = await reader.rows(select(row.generation).where(row.policy_id == policy.id).order_by(row.generation))
+    return [await read_policy_key(reader, policy, each.generation) for each in found]
+
+
+async def read_availability_uri(reader: Reader, policy_id: str) -> str | None:
+    """Return the availability key that wraps what is made now, or none where the policy has none yet, or never."""
+    key = availability_keys.c
+    present = (key.policy_id == policy_id, key.state == AvailabilityKeyState.PRESENT.value)
+    found: str | None = await reader.scalar(select(key.uri).where(*present))
+    return found
+
+
 async def read_availability_state(reader: Reader, stored: StoredPolicyKey) -> AvailabilityKeyState:
     """Tell how it stands with the availability key that wrapped this generation; what is not known never opens."""
     copy = stored.copies.get(Slot.AVAILABILITY)
@@ -72,5 +89,5 @@ async def read_availability_state(reader: Reader, stored: StoredPolicyKey) -> Av
             availability_keys.c.policy_id == stored.policy_id, availability_keys.c.uri == copy.uri
         )
     )
-    known = {str(each): each for each in AvailabilityKeyState}
+    known = {str(each): each for each in AvailabilityKeyState} | {RETIRED: AvailabilityKeyState.PRESENT}
     return AvailabilityKeyState.ABSENT if state is None else known.get(state, AvailabilityKeyState.FAILED)

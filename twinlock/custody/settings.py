@@ -1,5 +1,6 @@
 """Every number that the custodian works by, with its default from the design."""
 
+import hashlib
 from dataclasses import dataclass, field
 
 from schemas.identifiers import Workload
@@ -94,6 +95,8 @@ class CustodySettings:
         """Say whether keys with such a life are refreshed ahead of its end; the probes renew the others."""
         return ttl > self.refresh_ahead
 
-    def availability_uri(self, policy_id: str) -> str:
-        """Return where a policy's availability key is; never shared between policies."""
-        return f"{self.availability_vault}/availability-{policy_id}"
+    def availability_uri(self, policy_id: str, recovery: str = "") -> str:
+        """Return where a policy's availability key is, the first one or the one of a recovery; never shared."""
+        # Short enough for every vault's names, and no less the recovery's own: a policy has few.
+        later = f"-{hashlib.sha256(recovery.encode()).hexdigest()[:12]}" if recovery else ""
+        return f"{self.availability_vault}/availability-{policy_id}{later}"

@@ -148,6 +148,10 @@ class AvailabilityVault(Vault, Protocol):
         """Make a key, or find the one that a repeat of the same request made before."""
         ...
 
+
+class DestroyingVault(AvailabilityVault, Protocol):
+    """Also destroy availability keys: for `recovery_handler` alone."""
+
     async def destroy(self, uri: str) -> None:
         """Destroy a key for good; destroying one that is gone is no error."""
         ...

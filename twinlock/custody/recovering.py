@@ -1,0 +1,90 @@
+"""The second, smaller custodian: what `recovery_handler` alone does with availability keys, in its own process."""
+
+import asyncio
+
+from twinlock.custody.audit import AuditLog
+from twinlock.custody.availability import AvailabilityKeys
+from twinlock.custody.entries import entry
+from twinlock.custody.guards import Guards, on_behalf_of
+from twinlock.custody.making import PolicyKeyMaker
+from twinlock.custody.port import Asker, Probe, Recovered, RecoveryOrder, RootAnswer
+from twinlock.custody.probing import RootKeyProbe
+from twinlock.custody.recovery import PolicyKeyRecoverer
+from twinlock.custody.rows import StoredPolicyKey, read_policy, read_policy_key
+from twinlock.custody.settings import CustodySettings
+from twinlock.custody.unwrap import SlotAsker, Unwrapped, Vaults, no_answer
+from twinlock.custody.view import learn
+from twinlock.custody.wiping import wipe
+from twinlock.keys.ports import Clock, DestroyingVault
+from twinlock.store.unit import Store
+
+
+class LocalRecovering:
+    """Be `Recovering`. It serves no container key and caches no policy key, so that no epoch binds it (law 8)."""
+
+    def __init__(
+        self,
+        store: Store,
+        vaults: Vaults,
+        availability: DestroyingVault,
+        audit: AuditLog,
+        clock: Clock,
+        *,
+        settings: CustodySettings | None = None,
+    ) -> None:
+        settings = settings or CustodySettings()
+        guards = Guards(clock, settings.guards)
+        keys = AvailabilityKeys(availability, guards, audit, settings.vault_deadline)
+        maker = PolicyKeyMaker(vaults, availability, guards, audit, settings)
+        self._store = store
+        self._availability = availability
+        self._audit = audit
+        self._guards = guards
+        self._settings = settings
+        self._slots = SlotAsker(vaults, clock, settings.vault_deadline, guards=guards)
+        self._probe = RootKeyProbe(vaults, guards, clock, audit, settings)
+        self._recoverer = PolicyKeyRecoverer(store, vaults, keys, maker, guards, audit, settings)
+
+    async def probe(self, uri: str, asker: Asker) -> Probe:
+        """Check a root key live."""
+        with on_behalf_of(asker):
+            return await self._probe.probe(uri, asker)
+
+    async def examine(self, policy_id: str, asker: Asker) -> tuple[RootAnswer, RootAnswer]:
+        """Have both root keys unwrap now; the policy key itself is of no use here and wiped."""
+        async with self._store.read() as reader:
+            policy = await read_policy(reader, policy_id)
+            stored = await read_policy_key(reader, policy, policy.newest_generation)
+        with on_behalf_of(asker):
+            a, b = await self._slots.ask_both(stored)
+        wipe(a.key, b.key)
+        heard = Unwrapped(None, a.slot or b.slot, a.verdicts + b.verdicts)
+        await learn(self._store, stored, heard, asker.cause, self._settings.evidence)
+        first, second = (_answer(stored, found) for found in (a, b))
+        return first, second
+
+    async def recover(self, order: RecoveryOrder, asker: Asker) -> Recovered:
+        """Open a policy's keys by its availability keys and wrap them under new root keys."""
+        with on_behalf_of(asker):
+            return await self._recoverer.recover(order, asker)
+
+    async def destroy_availability_key(self, policy_id: str, uri: str, asker: Asker) -> None:
+        """Destroy an availability key for good."""
+        async with self._store.read() as reader:
+            policy = await read_policy(reader, policy_id)
+        about = {"tenant_id": policy.tenant_id, "policy_id": policy.id}
+        await self._audit.record(entry("availability-key-destruction", asker, **about, uri=uri))
+        deadline = self._settings.vault_deadline
+        try:
+            with on_behalf_of(asker), self._guards.around(uri, policy.tenant_id):
+                async with asyncio.timeout(deadline):
+                    await self._availability.destroy(uri)
+        except TimeoutError:
+            raise no_answer(uri, deadline) from None
+        await self._audit.record(entry("availability-key-destroyed", asker, **about, uri=uri))
+
+
+def _answer(stored: StoredPolicyKey, found: Unwrapped) -> RootAnswer:
+    (verdict,) = found.verdicts
+    copy = stored.copies.get(verdict.slot)
+    return RootAnswer(verdict.slot, "" if copy is None else copy.uri, verdict.outcome, verdict.detail)
