@@ -18,7 +18,7 @@ from cli.wiring import open_current
 from events.amqp.connection import Pauses
 from events.amqp.trouble import BrokerGone, BrokerRefused, LoginRefused, silent
 from events.waiting import randomly
-from schemas.names import AUDIT_SEALER, CUSTODIAN
+from schemas.names import AUDIT_SEALER, CUSTODIAN, RECOVERY_HANDLER
 from twinlock.custody import enrolment
 from twinlock.errors import TwinlockError
 from twinlock.keys.signing import fingerprint
@@ -32,11 +32,11 @@ _FIRST_PAUSE, _LONGEST_PAUSE = 0.2, 5.0
 
 
 def check_secrets(settings: Settings, worker: str) -> None:
-    """Raise where a worker has no key to sign with, or the custodian no home."""
+    """Raise where a worker has no key to sign with, or a custodian no home."""
     home.read_worker_key(settings.secrets_folder, worker)
     if worker == AUDIT_SEALER:
         home.read_checkpoint_key(settings.secrets_folder)
-    if worker == CUSTODIAN and not home.has_audit_key(settings.home):
+    if worker in (CUSTODIAN, RECOVERY_HANDLER) and not home.has_audit_key(settings.home):
         raise TwinlockError(
             f"{settings.home / home.AUDIT_KEY} is missing: {worker} needs the home with the vaults",
             hint="name the home that twinlock init has made: --home DIR",

@@ -336,6 +336,19 @@ class ReencryptionCompleted(Event):
         return self.mailbox
 
 
+class RecoveryWoken(Event):
+    """Wake the recovery handler: something that two approvers signed is due. What, its step finds out."""
+
+    type: ClassVar[str] = "twinlock.recovery.woken.v1"
+
+    slot: Count
+
+    @property
+    def subject(self) -> str:
+        """Name the worker."""
+        return "recovery_handler"
+
+
 class RolloutWoken(Event):
     """Wake the site re-encryptor: some geo or site is due. Which one, its step finds out."""
 

@@ -39,6 +39,7 @@ PRODUCERS: Mapping[str, frozenset[str]] = MappingProxyType(
         facts.ReencryptionWoken.type: frozenset({DEP_ASSIGNER, MAILBOX_REENCRYPTOR}),
         facts.ReencryptionProgressed.type: frozenset({MAILBOX_REENCRYPTOR}),
         facts.ReencryptionCompleted.type: frozenset({MAILBOX_REENCRYPTOR}),
+        facts.RecoveryWoken.type: frozenset({RECOVERY_HANDLER}),
         facts.RolloutWoken.type: frozenset({DEP_ASSIGNER, SITE_REENCRYPTOR}),
         facts.GeoProgressed.type: frozenset({SITE_REENCRYPTOR}),
         facts.GeoCompleted.type: frozenset({SITE_REENCRYPTOR}),

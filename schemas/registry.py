@@ -32,6 +32,7 @@ FACTS: tuple[type[Event], ...] = (
     facts.ReencryptionWoken,
     facts.ReencryptionProgressed,
     facts.ReencryptionCompleted,
+    facts.RecoveryWoken,
     facts.RolloutWoken,
     facts.GeoProgressed,
     facts.GeoCompleted,

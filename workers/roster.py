@@ -13,6 +13,7 @@ from schemas.names import (
     AUDIT_SEALER,
     DEP_ASSIGNER,
     MAILBOX_REENCRYPTOR,
+    RECOVERY_HANDLER,
     SITE_REENCRYPTOR,
     TIK_CACHE_REFRESHER,
 )
@@ -21,7 +22,7 @@ from twinlock.content.reblob import BlobReencrypter
 from twinlock.content.reencrypt import Reencrypter
 from twinlock.content.sweeper import Sweeper
 from twinlock.custody import register, replays
-from twinlock.custody.port import Custodian
+from twinlock.custody.port import Custodian, Recovering
 from twinlock.custody.remote.messages import LIFETIME_SECONDS
 from twinlock.store.unit import Cause, Store, new_id
 from workers import wakeups
@@ -34,6 +35,10 @@ from workers.dep_assigner.expansion import ExpandStep
 from workers.dep_assigner.refresh import Refresh
 from workers.mailbox_reencryptor.move import Move
 from workers.mailbox_reencryptor.step import ReencryptStep
+from workers.recovery_handler import taking_up
+from workers.recovery_handler.carrying import AnyCarrying
+from workers.recovery_handler.step import CarryOutStep
+from workers.recovery_handler.taking_up import TakeUp
 from workers.settings import WorkerSettings
 from workers.site_reencryptor.move import MoveSite
 from workers.site_reencryptor.step import SiteStep
@@ -52,7 +57,7 @@ class Periodic:
 
 @dataclass(frozen=True, slots=True)
 class Workplace:
-    """Hold what workers work with."""
+    """Hold what workers work with; only the recovery handler's has the means of `recovering`."""
 
     store: Store
     custodian: Custodian
@@ -60,6 +65,7 @@ class Workplace:
     blob_reencrypter: BlobReencrypter
     sweeper: Sweeper
     settings: WorkerSettings
+    recovering: Recovering | None = None
 
 
 @dataclass(frozen=True, slots=True)
@@ -138,6 +144,23 @@ def _no_upkeep(_place: Workplace) -> Sequence[Periodic]:
     return ()  # what it does takes a key that no other worker holds
 
 
+def _carries_out(place: Workplace) -> Handlers:
+    carrying = _carrying(place)
+    return (TakeUp(carrying), CarryOutStep(place.store, carrying, place.settings))
+
+
+def _recovery_upkeep(place: Workplace) -> Sequence[Periodic]:
+    actions = tuple(_carrying(place))
+    looking = Periodic(
+        "take up what was approved", place.settings.reconcile_seconds, lambda: taking_up.look(place.store, actions)
+    )
+    return (looking, _reconciler(place, RECOVERY_HANDLER))
+
+
+def _carrying(_place: Workplace) -> Mapping[str, AnyCarrying]:
+    return {}
+
+
 def _hears(_place: Workplace) -> Handlers:
     return [Hear(event) for event in HEARD]
 
@@ -164,6 +187,7 @@ ROSTER: Mapping[str, Duties] = {
     MAILBOX_REENCRYPTOR: Duties(_reencrypts, _reencryptor_upkeep, (Move.handles, ReencryptStep.handles)),
     SITE_REENCRYPTOR: Duties(_rolls_out, _rollout_upkeep, (MoveSite.handles, SiteStep.handles)),
     TIK_CACHE_REFRESHER: Duties(_serves, _refresher_upkeep, (), has_jobs=False),
+    RECOVERY_HANDLER: Duties(_carries_out, _recovery_upkeep, (TakeUp.handles, CarryOutStep.handles)),
     ALERT_EMITTER: Duties(_hears, _emitter_upkeep, HEARD, has_jobs=False),
     AUDIT_SEALER: Duties(_serves, _no_upkeep, (), has_jobs=False, listens=False),
 }

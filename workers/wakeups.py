@@ -10,8 +10,8 @@ from datetime import timedelta
 from sqlalchemy import delete, select, update
 
 from schemas.event import Event
-from schemas.facts import AssignmentWoken, ReencryptionWoken, RolloutWoken
-from schemas.names import DEP_ASSIGNER, MAILBOX_REENCRYPTOR, SITE_REENCRYPTOR
+from schemas.facts import AssignmentWoken, RecoveryWoken, ReencryptionWoken, RolloutWoken
+from schemas.names import DEP_ASSIGNER, MAILBOX_REENCRYPTOR, RECOVERY_HANDLER, SITE_REENCRYPTOR
 from twinlock.store.once import insert_once
 from twinlock.store.tables.work import wake_slots
 from twinlock.store.unit import Cause, Reader, Store, Unit, new_id
@@ -20,6 +20,7 @@ from workers import jobs
 _WAKE: Mapping[str, Callable[[int], Event]] = {
     DEP_ASSIGNER: lambda slot: AssignmentWoken(slot=slot),
     MAILBOX_REENCRYPTOR: lambda slot: ReencryptionWoken(slot=slot),
+    RECOVERY_HANDLER: lambda slot: RecoveryWoken(slot=slot),
     SITE_REENCRYPTOR: lambda slot: RolloutWoken(slot=slot),
 }
 

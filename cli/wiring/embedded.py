@@ -21,6 +21,7 @@ from events.ladder import Ladder
 from events.relay import Relay
 from twinlock.custody.audit import AuditLog, is_genuine
 from twinlock.custody.custodian import LocalCustodian
+from twinlock.custody.recovering import LocalRecovering
 from twinlock.custody.register import Instance
 from twinlock.errors import TwinlockError
 from twinlock.keys.ports import Clock
@@ -54,6 +55,16 @@ async def local_custodian(
             await _leave(custodian)
 
 
+@asynccontextmanager
+async def local_recovering(
+    settings: Settings, clock: Clock, store: Store, writer: str = AUDIT_WRITER
+) -> AsyncIterator[LocalRecovering]:
+    """Open the second, smaller custodian, with vaults of its own that are closed in the end."""
+    audit = AuditLog(store, writer, home.read_audit_key(settings.home), clock)
+    async with open_vaults(settings, clock) as (vaults, availability):
+        yield LocalRecovering(store, vaults, availability, audit, clock, settings=settings.custody)
+
+
 def _instance(name: str) -> Instance:
     # The number of a process comes again, in a container at every start.
     return Instance(f"{name}.{socket.gethostname()[:80]}.{os.getpid()}.{secrets.token_hex(4)}", name)
@@ -72,8 +83,11 @@ async def embedded(settings: Settings, clock: Clock, store: Store) -> AsyncItera
     """Put an embedded home together."""
     await _refuse_foreign(settings, store)
     try:
-        async with local_custodian(settings, clock, store) as custodian:
-            yield build(settings, clock, store, custodian)
+        async with (
+            local_custodian(settings, clock, store) as custodian,
+            local_recovering(settings, clock, store) as recovering,
+        ):
+            yield build(settings, clock, store, custodian, recovering=recovering)
     finally:
         await seal_before_leaving(settings, store)
 

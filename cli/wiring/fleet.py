@@ -1,4 +1,4 @@
-"""A fleet: every worker has its own login, a broker carries the events, and one worker alone has the vaults."""
+"""A fleet: every worker has its own login, a broker carries the events, and only custodians have the vaults."""
 
 import os
 import socket
@@ -8,7 +8,7 @@ from dataclasses import dataclass
 
 from cli import home
 from cli.settings import Settings
-from cli.wiring.embedded import local_custodian
+from cli.wiring.embedded import local_custodian, local_recovering
 from cli.wiring.health import Consuming, health_of_broker, health_of_publishing, health_of_store
 from cli.wiring.parts import Carrying, Parts, build
 from cli.wiring.sealing import of_fleet
@@ -19,10 +19,10 @@ from events.amqp.transport import AmqpTransport
 from events.consumer import ConsumerRuntime, ConsumerSettings
 from events.ladder import Ladder
 from events.relay import Relay, RelaySettings
-from schemas.names import AUDIT_SEALER, OPERATOR, TIK_CACHE_REFRESHER
+from schemas.names import AUDIT_SEALER, OPERATOR, RECOVERY_HANDLER, TIK_CACHE_REFRESHER
 from twinlock.custody.audit import AuditLog
 from twinlock.custody.custodian import LocalCustodian
-from twinlock.custody.port import Custodian
+from twinlock.custody.port import Custodian, Recovering
 from twinlock.custody.remote.caller import RemoteCustodian
 from twinlock.custody.remote.host import CustodianHost
 from twinlock.custody.remote.ports import Lane
@@ -56,6 +56,7 @@ class _Custody:
     periodic: tuple[Periodic, ...] = ()
     lanes: tuple[Consuming, ...] = ()
     drains: tuple[Drain, ...] = ()
+    recovering: Recovering | None = None
 
 
 @asynccontextmanager
@@ -75,7 +76,7 @@ async def staff(settings: Settings, clock: Clock, store: Store, worker: str) -> 
     async with AsyncExitStack() as stack:
         transport = _transport(stack, settings, clock, store, worker)
         custody = await _custody(stack, settings, clock, store, worker)
-        parts = build(settings, clock, store, custody.custodian)
+        parts = build(settings, clock, store, custody.custodian, recovering=custody.recovering)
         listens = ROSTER[worker].listens
         broker = health_of_broker(transport, *custody.lanes) if listens else health_of_publishing(transport)
         checks = {"database": health_of_store(store), "broker": broker}
@@ -117,6 +118,9 @@ async def _custody(stack: AsyncExitStack, settings: Settings, clock: Clock, stor
         sealer = of_fleet(settings, store, instance(worker))
         remote = _remote(stack, settings, clock, store, worker)
         return _Custody(remote, periodic=(sealing(sealer, settings.workers),))
+    if worker == RECOVERY_HANDLER:
+        recovering = await stack.enter_async_context(local_recovering(settings, clock, store, worker))
+        return _Custody(_remote(stack, settings, clock, store, worker), recovering=recovering)
     if worker != TIK_CACHE_REFRESHER:
         return _Custody(_remote(stack, settings, clock, store, worker))
     custodian = await stack.enter_async_context(local_custodian(settings, clock, store, AUDIT_WRITER))

@@ -23,7 +23,7 @@ from twinlock.content.site_export import SiteExporter
 from twinlock.content.site_import import SiteImporter
 from twinlock.content.sites import Sites
 from twinlock.content.sweeper import Sweeper
-from twinlock.custody.port import Custodian
+from twinlock.custody.port import Custodian, Recovering
 from twinlock.errors import TwinlockError
 from twinlock.keys.ports import Clock
 from twinlock.store.unit import Store
@@ -43,7 +43,8 @@ class Carrying:
 class Parts:
     """Hold everything that commands and workers work with.
 
-    `vault` is for those who administer embedded vaults; `carrying` is a command's in a fleet.
+    `vault` is for those who administer embedded vaults; `carrying` is a command's in a fleet, and `recovering` the
+    recovery handler's, wherever that runs.
     """
 
     settings: Settings
@@ -64,6 +65,7 @@ class Parts:
     site_exporter: SiteExporter
     sweeper: Sweeper
     carrying: Carrying | None = None
+    recovering: Recovering | None = None
 
     @property
     def workplace(self) -> Workplace:
@@ -75,11 +77,17 @@ class Parts:
             self.blob_reencrypter,
             self.sweeper,
             self.settings.workers,
+            self.recovering,
         )
 
 
 def build(
-    settings: Settings, clock: Clock, store: Store, custodian: Custodian, carrying: Carrying | None = None
+    settings: Settings,
+    clock: Clock,
+    store: Store,
+    custodian: Custodian,
+    carrying: Carrying | None = None,
+    recovering: Recovering | None = None,
 ) -> Parts:
     """Put the parts together on an open store."""
     objects = Objects(open_backend(settings.objects_url), store, settings.content)
@@ -108,4 +116,5 @@ def build(
         site_exporter=SiteExporter(store, files),
         sweeper=Sweeper(store, objects, settings.content),
         carrying=carrying,
+        recovering=recovering,
     )
