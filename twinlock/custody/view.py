@@ -1,5 +1,6 @@
 """How a policy key stands at one moment: everything that a decision takes, read in one transaction."""
 
+from collections.abc import Sequence
 from dataclasses import dataclass
 from datetime import datetime
 
@@ -7,12 +8,12 @@ from schemas.identifiers import AvailabilityMode
 from twinlock.custody.decision import AvailabilityKeyState, Decision, Evidence, Outcomes, decide
 from twinlock.custody.policies import Policy
 from twinlock.custody.port import Asker
-from twinlock.custody.rows import StoredPolicyKey, read_availability_state, read_policy_key
+from twinlock.custody.rows import StoredPolicyKey, read_availability_state, read_policy, read_policy_key
 from twinlock.custody.settings import EvidenceRules
 from twinlock.custody.unwrap import Unwrapped
-from twinlock.custody.verdicts import Standing, proven_unavailable, read_standing, record
+from twinlock.custody.verdicts import SlotVerdict, Standing, proven_unavailable, read_standing, record
 from twinlock.errors import NotFound
-from twinlock.store.unit import Cause, Reader, Store
+from twinlock.store.unit import Cause, Reader, Store, Unit
 
 
 @dataclass(frozen=True, slots=True)
@@ -57,8 +58,22 @@ async def load(
 async def learn(store: Store, stored: StoredPolicyKey, found: Unwrapped, cause: Cause, rules: EvidenceRules) -> View:
     """Store what root keys answered, with its events, and return how the policy stands now."""
     async with store.begin(cause) as unit:
-        standing = await record(unit, stored.policy_id, found.verdicts, rules)
+        about = await _of_this_copy(unit, stored, found.verdicts)
+        standing = await record(unit, stored.policy_id, about, rules)
         return await _view(unit, standing, stored, unit.clock.now(), rules)
+
+
+async def _of_this_copy(unit: Unit, stored: StoredPolicyKey, heard: Sequence[SlotVerdict]) -> Sequence[SlotVerdict]:
+    """Leave out what was heard about a copy that another one has replaced: it says nothing about the key that did.
+
+    A recovery would begin with the denial of the key that it took away.
+    """
+    policy = await read_policy(unit, stored.policy_id, lock=True)
+    try:
+        current = (await read_policy_key(unit, policy, stored.generation)).copies
+    except NotFound:
+        return ()  # the generation was destroyed meanwhile
+    return [each for each in heard if stored.copies.get(each.slot) == current.get(each.slot)]
 
 
 async def _view(
