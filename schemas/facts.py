@@ -88,6 +88,24 @@ class PolicyRefreshed(Event):
         return self.policy
 
 
+class PolicyRecovered(Event):
+    """Tell that a policy is on two new root keys, that two approvers signed for, and has a new policy key."""
+
+    type: ClassVar[str] = "twinlock.policy.recovered.v1"
+
+    policy: Identifier
+    version: Version
+    tenant: TenantName
+    approval: Identifier
+    generation: Version
+    keys: tuple[KeyUri, KeyUri]
+
+    @property
+    def subject(self) -> str:
+        """Name the policy."""
+        return self.policy
+
+
 class PolicyRevoked(Event):
     """Tell that a policy serves nobody any more, whatever its keys answer, until it is restored."""
 

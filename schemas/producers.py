@@ -22,9 +22,10 @@ _CUSTODIANS = frozenset({TIK_CACHE_REFRESHER, RECOVERY_HANDLER})
 
 PRODUCERS: Mapping[str, frozenset[str]] = MappingProxyType(
     {
-        facts.RequestAnswered.type: frozenset({DEP_ASSIGNER, MAILBOX_REENCRYPTOR, SITE_REENCRYPTOR}),
+        facts.RequestAnswered.type: frozenset({DEP_ASSIGNER, MAILBOX_REENCRYPTOR, SITE_REENCRYPTOR, RECOVERY_HANDLER}),
         facts.PolicyCreated.type: frozenset({DEP_ASSIGNER}),
         facts.PolicyRefreshed.type: frozenset({DEP_ASSIGNER}),
+        facts.PolicyRecovered.type: frozenset({RECOVERY_HANDLER}),
         facts.PolicyRevoked.type: _CUSTODIANS,
         facts.PolicyRestored.type: _CUSTODIANS,
         facts.HealthChanged.type: _CUSTODIANS,
@@ -35,12 +36,12 @@ PRODUCERS: Mapping[str, frozenset[str]] = MappingProxyType(
         facts.ApprovalGranted.type: _CUSTODIANS,
         facts.ApprovalSettled.type: _CUSTODIANS,
         facts.AssignmentExpanded.type: frozenset({DEP_ASSIGNER}),
-        facts.AssignmentWoken.type: frozenset({DEP_ASSIGNER}),
+        facts.AssignmentWoken.type: frozenset({DEP_ASSIGNER, RECOVERY_HANDLER}),
         facts.ReencryptionWoken.type: frozenset({DEP_ASSIGNER, MAILBOX_REENCRYPTOR}),
         facts.ReencryptionProgressed.type: frozenset({MAILBOX_REENCRYPTOR}),
         facts.ReencryptionCompleted.type: frozenset({MAILBOX_REENCRYPTOR}),
         facts.RecoveryWoken.type: frozenset({RECOVERY_HANDLER}),
-        facts.RolloutWoken.type: frozenset({DEP_ASSIGNER, SITE_REENCRYPTOR}),
+        facts.RolloutWoken.type: frozenset({DEP_ASSIGNER, SITE_REENCRYPTOR, RECOVERY_HANDLER}),
         facts.GeoProgressed.type: frozenset({SITE_REENCRYPTOR}),
         facts.GeoCompleted.type: frozenset({SITE_REENCRYPTOR}),
         facts.SiteProgressed.type: frozenset({SITE_REENCRYPTOR}),

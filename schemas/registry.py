@@ -10,6 +10,7 @@ REQUESTS: tuple[type[Event], ...] = (
     requests.PolicyRequested,
     requests.AssignmentRequested,
     requests.RefreshRequested,
+    requests.RecoveryRequested,
     requests.MoveRequested,
     requests.SiteMoveRequested,
 )
@@ -18,6 +19,7 @@ FACTS: tuple[type[Event], ...] = (
     facts.RequestAnswered,
     facts.PolicyCreated,
     facts.PolicyRefreshed,
+    facts.PolicyRecovered,
     facts.PolicyRevoked,
     facts.PolicyRestored,
     facts.HealthChanged,

@@ -8,6 +8,7 @@ from schemas.event import Event
 from schemas.identifiers import (
     PROVIDER,
     AvailabilityMode,
+    Detail,
     Geo,
     KeyUri,
     MailboxAddress,
@@ -91,6 +92,22 @@ class RefreshRequested(Event):
 
     policy: PolicyReference
     new_policy_key: bool = False
+
+    @property
+    def subject(self) -> str:
+        """Name the policy as the publisher did."""
+        return self.policy
+
+
+class RecoveryRequested(Event):
+    """Ask for the signatures of two approvers, to bring a policy whose root keys are lost onto two new ones."""
+
+    type: ClassVar[str] = "twinlock.recovery.requested.v1"
+
+    policy: PolicyReference
+    keys: tuple[KeyUri, KeyUri]
+    reason: Detail
+    although_revoked: bool = False
 
     @property
     def subject(self) -> str:

@@ -25,6 +25,10 @@ class CrashPoint(StrEnum):
     AFTER_OBJECT_WRITE = "object.after-write-before-switch"
     AFTER_SWITCH = "object.after-pointer-switch"
     SWEEP_BEFORE_DELETE = "sweeper.after-intent-removed-before-delete"
+    AFTER_BREAK_GLASS = "recovery.after-availability-unwrap-before-wrap"
+    AFTER_NEW_COPIES = "recovery.after-copies-before-fresh-key"
+    AFTER_FRESH_KEY = "recovery.after-fresh-key-before-commit"
+    AFTER_DESTRUCTION = "recovery.after-key-destroyed-before-commit"
 
 
 _armed: dict[CrashPoint, Callable[[], None]] = {}

@@ -2,6 +2,7 @@
 
 from collections.abc import Iterable, Mapping
 from dataclasses import dataclass
+from typing import Any
 
 from sqlalchemy import delete, func, insert, select
 
@@ -50,8 +51,15 @@ async def count(reader: Reader, list_id: str) -> Counts:
     return Counts(counts.get("assigned", 0), counts.get("rejected", 0))
 
 
-async def answer_with(unit: Unit, asked: Asked, list_id: str, counts: Counts, what: str) -> None:
-    """Answer the request with the counts of its list."""
+def asked_of(payload: Mapping[str, Any]) -> Asked | None:
+    """Return the request that a job is for, or none where no request set it off."""
+    return Asked.of(payload) if "request" in payload else None
+
+
+async def answer_with(unit: Unit, asked: Asked | None, list_id: str, counts: Counts, what: str) -> None:
+    """Answer the request, where there is one, with the counts of its list."""
+    if asked is None:
+        return
     said = {"job": list_id, "assigned": counts.assigned, "rejected": counts.rejected}
     sentence = f"{counts.assigned} {what} assigned, {counts.rejected} rejected"
     await answer(unit, asked, counts.outcome, said, sentence)

@@ -1,7 +1,7 @@
 """Which worker does what: its handlers on the bus, and what it looks at by itself from time to time."""
 
 from collections.abc import Awaitable, Callable, Mapping, Sequence
-from dataclasses import dataclass
+from dataclasses import dataclass, field
 from datetime import timedelta
 from typing import Any
 
@@ -18,6 +18,8 @@ from schemas.names import (
     TIK_CACHE_REFRESHER,
 )
 from twinlock.approvals import telling
+from twinlock.approvals.settings import ApprovalSettings
+from twinlock.approvals.statement import Action
 from twinlock.content.reblob import BlobReencrypter
 from twinlock.content.reencrypt import Reencrypter
 from twinlock.content.sweeper import Sweeper
@@ -37,6 +39,9 @@ from workers.mailbox_reencryptor.move import Move
 from workers.mailbox_reencryptor.step import ReencryptStep
 from workers.recovery_handler import taking_up
 from workers.recovery_handler.carrying import AnyCarrying
+from workers.recovery_handler.recover import Recover
+from workers.recovery_handler.request import RequestRecovery
+from workers.recovery_handler.retiring import retire
 from workers.recovery_handler.step import CarryOutStep
 from workers.recovery_handler.taking_up import TakeUp
 from workers.settings import WorkerSettings
@@ -66,6 +71,7 @@ class Workplace:
     sweeper: Sweeper
     settings: WorkerSettings
     recovering: Recovering | None = None
+    approvals: ApprovalSettings = field(default_factory=ApprovalSettings)
 
 
 @dataclass(frozen=True, slots=True)
@@ -145,20 +151,30 @@ def _no_upkeep(_place: Workplace) -> Sequence[Periodic]:
 
 
 def _carries_out(place: Workplace) -> Handlers:
-    carrying = _carrying(place)
-    return (TakeUp(carrying), CarryOutStep(place.store, carrying, place.settings))
+    if place.recovering is None:
+        return ()  # without a custodian of its own it has nothing to carry out with
+    carrying = _carrying(place, place.recovering)
+    return (
+        RequestRecovery(place.store, place.recovering, place.approvals),
+        TakeUp(carrying),
+        CarryOutStep(place.store, carrying, place.settings),
+    )
 
 
 def _recovery_upkeep(place: Workplace) -> Sequence[Periodic]:
-    actions = tuple(_carrying(place))
-    looking = Periodic(
-        "take up what was approved", place.settings.reconcile_seconds, lambda: taking_up.look(place.store, actions)
+    recovering, often = place.recovering, place.settings.reconcile_seconds
+    if recovering is None:
+        return ()
+    carrying, grace = _carrying(place, recovering), place.settings.take_up_grace_seconds
+    return (
+        Periodic("take up what was approved", often, lambda: taking_up.look(place.store, carrying, grace)),
+        Periodic("retire availability keys", often, lambda: retire(place.store, recovering)),
+        _reconciler(place, RECOVERY_HANDLER),
     )
-    return (looking, _reconciler(place, RECOVERY_HANDLER))
 
 
-def _carrying(_place: Workplace) -> Mapping[str, AnyCarrying]:
-    return {}
+def _carrying(place: Workplace, recovering: Recovering) -> Mapping[str, AnyCarrying]:
+    return {Action.RECOVER: Recover(place.store, recovering)}
 
 
 def _hears(_place: Workplace) -> Handlers:
@@ -187,7 +203,9 @@ ROSTER: Mapping[str, Duties] = {
     MAILBOX_REENCRYPTOR: Duties(_reencrypts, _reencryptor_upkeep, (Move.handles, ReencryptStep.handles)),
     SITE_REENCRYPTOR: Duties(_rolls_out, _rollout_upkeep, (MoveSite.handles, SiteStep.handles)),
     TIK_CACHE_REFRESHER: Duties(_serves, _refresher_upkeep, (), has_jobs=False),
-    RECOVERY_HANDLER: Duties(_carries_out, _recovery_upkeep, (TakeUp.handles, CarryOutStep.handles)),
+    RECOVERY_HANDLER: Duties(
+        _carries_out, _recovery_upkeep, (RequestRecovery.handles, TakeUp.handles, CarryOutStep.handles)
+    ),
     ALERT_EMITTER: Duties(_hears, _emitter_upkeep, HEARD, has_jobs=False),
     AUDIT_SEALER: Duties(_serves, _no_upkeep, (), has_jobs=False, listens=False),
 }

@@ -21,6 +21,7 @@ class WorkerSettings:
     inbox_keep: float = 30 * 86400.0
     alert_look_seconds: float = 5.0
     alert_grace_seconds: float = 10.0  # longer than a transaction takes that raises one
+    take_up_grace_seconds: float = 10.0  # for the fact that tells of an approved request, before its row is looked at
     sweep_seconds: float = 60.0
     progress_seconds: float = 1.0
     drain_seconds: float = 30.0

@@ -3,11 +3,11 @@
 from collections.abc import Mapping
 from typing import Any
 
-from sqlalchemy import func, select
+from sqlalchemy import case, func, select
 
 from cli.output import Table, fields
 from schemas.identifiers import PROVIDER, Slot
-from twinlock.custody.decision import ROOT_SLOTS
+from twinlock.custody.decision import ROOT_SLOTS, AvailabilityKeyState
 from twinlock.custody.policies import Policy
 from twinlock.custody.verdicts import read_standing
 from twinlock.store.tables.content import container_keys, containers
@@ -67,7 +67,8 @@ async def _keys(reader: Reader, policy: Policy) -> list[dict[str, Any]]:
 
 async def _availability(reader: Reader, policy: Policy) -> dict[str, Any] | None:
     key = availability_keys.c
-    row = await reader.row(select(key.uri, key.state).where(key.policy_id == policy.id))
+    current = case((key.state == AvailabilityKeyState.PRESENT.value, 0), else_=1)
+    row = await reader.row(select(key.uri, key.state).where(key.policy_id == policy.id).order_by(current, key.uri))
     return None if row is None else {"uri": row.uri, "state": row.state}
 
 

@@ -78,6 +78,7 @@ class Parts:
             self.sweeper,
             self.settings.workers,
             self.recovering,
+            self.settings.approvals,
         )
 
 

@@ -7,7 +7,14 @@ from sqlalchemy import select
 
 from schemas.event import Event
 from schemas.identifiers import SERVICE_POLICIES, Workload
-from schemas.requests import AssignmentRequested, MoveRequested, PolicyRequested, RefreshRequested, SiteMoveRequested
+from schemas.requests import (
+    AssignmentRequested,
+    MoveRequested,
+    PolicyRequested,
+    RecoveryRequested,
+    RefreshRequested,
+    SiteMoveRequested,
+)
 from twinlock.custody.policies import find_policy
 from twinlock.errors import NotFound
 from twinlock.store.tables.content import containers
@@ -41,7 +48,7 @@ async def _of_assignment(reader: Reader, event: AssignmentRequested) -> Collecti
     return found
 
 
-async def _of_refresh(reader: Reader, event: RefreshRequested) -> Collection[str]:
+async def _of_policy(reader: Reader, event: RefreshRequested | RecoveryRequested) -> Collection[str]:
     return await _policy(reader, event.policy)
 
 
@@ -61,7 +68,8 @@ async def _of_site_move(reader: Reader, event: SiteMoveRequested) -> Collection[
 _RULES: dict[type[Event], Callable[[Reader, Any], Awaitable[Collection[str]]]] = {
     PolicyRequested: _of_creation,
     AssignmentRequested: _of_assignment,
-    RefreshRequested: _of_refresh,
+    RefreshRequested: _of_policy,
+    RecoveryRequested: _of_policy,
     MoveRequested: _of_move,
     SiteMoveRequested: _of_site_move,
 }

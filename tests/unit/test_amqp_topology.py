@@ -80,7 +80,8 @@ def test_every_tier_leads_back(worker: str) -> None:
 def test_bindings_are_what_is_handled() -> None:
     """Each worker's queue gets exactly the types that its handlers handle."""
     nothing: Any = None  # only their types are looked at
-    handlers = handlers_of(Workplace(nothing, nothing, nothing, nothing, nothing, WorkerSettings()))
+    recovering: Any = object()
+    handlers = handlers_of(Workplace(nothing, nothing, nothing, nothing, nothing, WorkerSettings(), recovering))
 
     for worker in ROSTER:
         handled = {handler.handles.type for handler in handlers if handler.consumer == worker}

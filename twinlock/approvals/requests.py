@@ -40,7 +40,7 @@ _UNDECIDED = (ApprovalState.OPEN, ApprovalState.APPROVED)
 
 @dataclass(frozen=True, slots=True)
 class Wanted:
-    """Say what somebody wants approved; `public_key` is a new approver's."""
+    """Say what somebody wants approved; `public_key` is a new approver's, `id` the request's where it is derived."""
 
     action: Action
     subject: str
@@ -49,6 +49,8 @@ class Wanted:
     keys: tuple[NewKey, ...] = ()
     approver: NamedApprover | None = None
     public_key: bytes | None = None
+    although_revoked: bool = False
+    id: str = ""
 
 
 @dataclass(frozen=True, slots=True)
@@ -73,7 +75,7 @@ async def request(unit: Unit, tenant: Tenant, wanted: Wanted, settings: Approval
             hint=f"add them: twinlock approver add {tenant.name} NAME --public-key FILE",
         )
     for known in await list_approvals(unit, tenant.id, ApprovalState.OPEN):
-        if known.state_at(now) is ApprovalState.OPEN and _is_same(known, wanted):
+        if known.state_at(now) is ApprovalState.OPEN and is_same(known, wanted):
             return known
     made = await _made(unit, tenant, wanted, now + timedelta(seconds=settings.request_seconds))
     await add_approval(unit, made)
@@ -129,23 +131,25 @@ async def locked(unit: Unit, request_id: str) -> Approval:
     return await find_approval(unit, request_id)
 
 
-def _is_same(known: Approval, wanted: Wanted) -> bool:
+def is_same(known: Approval, wanted: Wanted) -> bool:
+    """Tell whether a request asks for just this: what was signed of it counts for whoever asks again."""
     policy = None if wanted.policy is None else wanted.policy.id
     try:
         told = parse(known.statement)
     except BadStatement:
         return False  # nobody can sign it
-    return (known.action, known.policy_id, known.subject, told.keys, told.approver) == (
+    return (known.action, known.policy_id, known.subject, told.keys, told.approver, told.although_revoked) == (
         wanted.action,
         policy,
         wanted.subject,
         wanted.keys,
         wanted.approver,
+        wanted.although_revoked,
     )
 
 
 async def _made(unit: Unit, tenant: Tenant, wanted: Wanted, expires: datetime) -> Approval:
-    policy, now, request_id = wanted.policy, unit.clock.now(), new_id()
+    policy, now, request_id = wanted.policy, unit.clock.now(), wanted.id or new_id()
     try:
         statement = Statement(
             action=wanted.action,
@@ -159,6 +163,7 @@ async def _made(unit: Unit, tenant: Tenant, wanted: Wanted, expires: datetime) -
             policy=None if policy is None else NamedPolicy(policy.id, policy.name, policy.newest_generation),
             keys=wanted.keys,
             approver=wanted.approver,
+            although_revoked=wanted.although_revoked,
         )
     except BadStatement as bad:
         raise TwinlockError(str(bad), hint="write it shorter, as plain text") from None

@@ -26,6 +26,7 @@ class Action(StrEnum):
     RESTORE_POLICY = "restore-policy"
     ADD_APPROVER = "add-approver"
     REMOVE_APPROVER = "remove-approver"
+    RECOVER = "recover"
 
 
 class BadStatement(ValueError):
@@ -76,6 +77,7 @@ class Statement:
     policy: NamedPolicy | None = None
     keys: tuple[NewKey, ...] = ()
     approver: NamedApprover | None = None
+    although_revoked: bool = False  # only where it is true does it stand in the bytes
 
     def __post_init__(self) -> None:
         for at in (self.requested, self.expires):
@@ -95,6 +97,8 @@ class Statement:
         """Return what is signed below the label."""
         moments = {"requested": moment(self.requested), "expires": moment(self.expires)}
         fields = {**asdict(self), **moments, "action": self.action.value}
+        if not self.although_revoked:
+            del fields["although_revoked"]
         return (json.dumps(fields, indent=2, sort_keys=True, ensure_ascii=True) + "\n").encode("ascii")
 
     def encode(self) -> bytes:

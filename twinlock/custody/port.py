@@ -6,6 +6,7 @@ from enum import StrEnum
 from typing import Protocol
 
 from schemas.identifiers import AvailabilityMode, Slot
+from twinlock.custody.audit import AuditLog
 from twinlock.keys.ports import KeyDescription, Outcome, WrappedKey
 from twinlock.keys.secret import SecretKey
 from twinlock.store.unit import Cause
@@ -220,6 +221,11 @@ class Recovering(Protocol):
 
     Failures of vaults are raised as the vault gave them, and refusals as `KeyRefused`.
     """
+
+    @property
+    def audit(self) -> AuditLog:
+        """Return the audit log, for what is done with what comes of it."""
+        ...
 
     async def probe(self, uri: str, asker: Asker) -> Probe:
         """Check a root key live; a failure is an outcome, never an exception."""

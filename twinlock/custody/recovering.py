@@ -38,7 +38,7 @@ class LocalRecovering:
         maker = PolicyKeyMaker(vaults, availability, guards, audit, settings)
         self._store = store
         self._availability = availability
-        self._audit = audit
+        self.audit = audit
         self._guards = guards
         self._settings = settings
         self._slots = SlotAsker(vaults, clock, settings.vault_deadline, guards=guards)
@@ -73,7 +73,7 @@ class LocalRecovering:
         async with self._store.read() as reader:
             policy = await read_policy(reader, policy_id)
         about = {"tenant_id": policy.tenant_id, "policy_id": policy.id}
-        await self._audit.record(entry("availability-key-destruction", asker, **about, uri=uri))
+        await self.audit.record(entry("availability-key-destruction", asker, **about, uri=uri))
         deadline = self._settings.vault_deadline
         try:
             with on_behalf_of(asker), self._guards.around(uri, policy.tenant_id):
@@ -81,7 +81,7 @@ class LocalRecovering:
                     await self._availability.destroy(uri)
         except TimeoutError:
             raise no_answer(uri, deadline) from None
-        await self._audit.record(entry("availability-key-destroyed", asker, **about, uri=uri))
+        await self.audit.record(entry("availability-key-destroyed", asker, **about, uri=uri))
 
 
 def _answer(stored: StoredPolicyKey, found: Unwrapped) -> RootAnswer:

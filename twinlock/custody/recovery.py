@@ -9,6 +9,7 @@ from collections.abc import Sequence
 from dataclasses import dataclass
 
 from schemas.identifiers import Slot
+from twinlock.crashpoints import CrashPoint, reach
 from twinlock.custody.audit import AuditLog
 from twinlock.custody.availability import AvailabilityKeys
 from twinlock.custody.calls import VaultCalls
@@ -55,7 +56,9 @@ class PolicyKeyRecoverer:
         until = asyncio.get_running_loop().time() + asker.deadline
         try:
             live = [(each.generation, await self._rewrap(policy, each, order, asker, until)) for each in generations]
+            reach(CrashPoint.AFTER_NEW_COPIES)
             made = await self._next(policy, order, asker)
+            reach(CrashPoint.AFTER_FRESH_KEY)
         except (KeyRefused, VaultFailure) as no:
             await self._record("recovery-failed", policy, order, asker, answer=no.detail)
             raise
@@ -71,6 +74,7 @@ class PolicyKeyRecoverer:
         key = await self.keys.unwrap(stored)
         if isinstance(key, VaultFailure):
             raise key
+        reach(CrashPoint.AFTER_BREAK_GLASS)
         try:
             wrapped = [await self._wrap(key, stored, *each, until) for each in zip(ROOT_SLOTS, order.keys, strict=True)]
         finally:

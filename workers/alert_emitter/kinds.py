@@ -54,6 +54,7 @@ KINDS: Mapping[str, Kind] = MappingProxyType(
         "tik-expiring": Kind(Severity.CRITICAL, _ENGINEERING, End.RENEWED),
         "policy-revoked": Kind(Severity.CRITICAL, _CUSTOMER, End.RESTORED),
         "policy-restored": Kind(Severity.WARNING, _CUSTOMER, End.REVOKED),
+        "recovery": Kind(Severity.WARNING, _EITHER, End.QUIET),
         "read-as-service": Kind(Severity.WARNING, _ENGINEERING, End.QUIET),
         "dead-letter": Kind(Severity.WARNING, _ENGINEERING, End.NO_LETTERS),
     }

@@ -2,7 +2,6 @@
 
 from sqlalchemy import select
 
-from events.handler import Asked
 from schemas.facts import AssignmentExpanded
 from twinlock.custody.policies import Policy
 from twinlock.store.tables.tenants import tenants
@@ -20,4 +19,4 @@ async def conclude(unit: Unit, job: Job, policy: Policy) -> None:
     tenant = await unit.scalar(select(tenants.c.name).where(tenants.c.id == job.tenant_id))
     said = {"assigned": counts.assigned, "rejected": counts.rejected}
     unit.emit(AssignmentExpanded(job=job.id, policy=policy.id, tenant=tenant, **said))
-    await outcomes.answer_with(unit, Asked.of(job.payload), job.id, counts, "mailboxes")
+    await outcomes.answer_with(unit, outcomes.asked_of(job.payload), job.id, counts, "mailboxes")

@@ -2,6 +2,7 @@
 
 from typing import Any, Protocol, TypeVar
 
+from twinlock.approvals.rows import Approval
 from twinlock.custody.port import Asker
 from twinlock.store.unit import Unit
 from workers.jobs import Job
@@ -12,8 +13,12 @@ WorkT = TypeVar("WorkT")
 class Carrying(Protocol[WorkT]):
     """Carry out one action, a step at a time; both halves check the request again, the second in its transaction."""
 
+    async def taken_up(self, unit: Unit, approval: Approval) -> None:
+        """Tell that the job of an approved request is there."""
+        ...
+
     async def plan(self, job: Job, asker: Asker) -> WorkT | None:
-        """Do the slow part, with no transaction open, or return None where the request is over."""
+        """Do the slow part, with no transaction open, or return None where nothing is left to be done."""
         ...
 
     async def apply(self, unit: Unit, job: Job, work: WorkT) -> None:

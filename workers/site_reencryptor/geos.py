@@ -68,10 +68,16 @@ async def begin_roll(unit: Unit, policy: Policy) -> None:
     await unit.execute(update(geos).where(registered).values(_moved(GeoState.ROLLING, unit)))
 
 
+async def begin_recovery(unit: Unit, policy: Policy) -> None:
+    """Note that the policy of geos was recovered and has a new TIK; a first registration stays one."""
+    under = (geos.c.policy_id == policy.id) & (geos.c.state != GeoState.REGISTERING)
+    await unit.execute(update(geos).where(under).values(_moved(GeoState.RECOVERING, unit)))
+
+
 async def end_roll(unit: Unit, policy: Policy) -> None:
     """Note that everything is under the new TIK, but for geos that an assignment is still at work on."""
     assigning = exists(select(jobs.c.id).where(jobs.c.id == "assign:" + geos.c.tenant_id + ":" + geos.c.geo))
-    rolling = (geos.c.policy_id == policy.id) & (geos.c.state == GeoState.ROLLING)
+    rolling = (geos.c.policy_id == policy.id) & geos.c.state.in_((GeoState.ROLLING, GeoState.RECOVERING))
     await unit.execute(update(geos).where(rolling, ~assigning).values(_moved(GeoState.REGISTERED, unit)))
 
 

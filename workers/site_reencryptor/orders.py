@@ -68,19 +68,29 @@ async def order_assignment(unit: Unit, policy: Policy, tenant_id: str, names: Se
 
 async def order_roll(unit: Unit, policy: Policy, asked: Asked) -> None:
     """Bring every site under a policy onto its newest TIK."""
+    await _roll(unit, policy, made_by(asked.source, asked.id), asked.payload())
+    await geos.begin_roll(unit, policy)
+
+
+async def order_recovery(unit: Unit, policy: Policy, approval: str) -> None:
+    """Bring every site under a recovered policy onto its newest TIK, which nobody waits for an answer to."""
+    await _roll(unit, policy, approval, {"approval": approval})
+    await geos.begin_recovery(unit, policy)
+
+
+async def _roll(unit: Unit, policy: Policy, name: str, payload: Mapping[str, Any]) -> None:
     await jobs.put(
         unit,
         NewJob(
-            id=f"{ROLL}:{made_by(asked.source, asked.id)}",
+            id=f"{ROLL}:{name}",
             worker=SITE_REENCRYPTOR,
             kind=ROLL,
             tenant_id=policy.tenant_id,
             policy_id=policy.id,
-            payload=asked.payload(),
+            payload=payload,
             total=await _count(unit, containers.c.policy_id == policy.id),
         ),
     )
-    await geos.begin_roll(unit, policy)
     await wakeups.wake(unit, SITE_REENCRYPTOR)
 
 

@@ -123,7 +123,7 @@ async def _conclude(unit: Unit, job: Job, policy: Policy) -> None:
     rejected = 0
     if job.kind == ROLL:
         await geos.end_roll(unit, policy)
-        await outcomes.answer_with(unit, Asked.of(job.payload), job.id, outcomes.Counts(job.total, 0), "sites")
+        await outcomes.answer_with(unit, outcomes.asked_of(job.payload), job.id, outcomes.Counts(job.total, 0), "sites")
     else:
         rejected = await _conclude_assignment(unit, job, policy)
     unit.emit(
