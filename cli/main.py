@@ -23,6 +23,7 @@ from cli.commands import (
     policy,
     publish,
     publisher,
+    recovery,
     schema,
     site,
     status,
@@ -45,8 +46,9 @@ app = typer.Typer(
 
 _CONTENT = (mailbox, site)
 _PEOPLE = (tenant, approver, approval)
+_BREAK_GLASS = (recovery,)
 _OPERATIONS = (publish, publisher, dlq, broker, worker, schema, status, errors, alerts, audit)
-_NOUNS = (init, *_PEOPLE, key, vault, policy, *_CONTENT, *_OPERATIONS)
+_NOUNS = (init, *_PEOPLE, key, vault, policy, *_BREAK_GLASS, *_CONTENT, *_OPERATIONS)
 for module in _NOUNS:
     module.register(app)
 

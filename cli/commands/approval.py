@@ -7,7 +7,7 @@ import typer
 
 from cli.command import command
 from cli.commands import names
-from cli.commands.approval_documents import describe, how_to_sign
+from cli.commands.approval_documents import carried_out, describe, how_to_sign
 from cli.failures import UsageFault
 from cli.options import OptionalTenant
 from cli.output import Result, fields, listing
@@ -64,7 +64,7 @@ async def statement(session: Session, request: Id) -> Result:
     return Result({"id": request, "statement": text}, [text.removesuffix("\n")])
 
 
-@command(noun, "approve")
+@command(noun, "approve", waits=True)
 async def approve(
     session: Session,
     request: Id,
@@ -86,6 +86,8 @@ async def approve(
     else:
         raise UsageFault("say what signs", hint="--private-key FILE to sign here, or --signature FILE")
     approval = await approvals_of(session.parts).approve(session.cause, request, by, signed)
+    if session.wait:
+        approval = await carried_out(session, approval)
     return Result(describe(approval, session.parts.clock.now()), how_to_sign(approval))
 
 

@@ -4,9 +4,16 @@ from collections.abc import Sequence
 from datetime import datetime
 from typing import Any
 
+from sqlalchemy import select
+
+from cli.failures import TimedOut
+from cli.session import Session
 from schemas.identifiers import ApprovalState
 from twinlock.approvals.chain import NEEDED
-from twinlock.approvals.rows import Approval
+from twinlock.approvals.rows import Approval, find_approval
+from twinlock.store.tables.work import jobs
+
+_LOOK_SECONDS = 0.5
 
 
 def describe(approval: Approval, now: datetime) -> dict[str, Any]:
@@ -35,6 +42,24 @@ def how_to_sign(approval: Approval) -> Sequence[str]:
         f"{shown} has {len(approval.signed)} of {NEEDED} signatures",
         f"sign it: twinlock approval approve {approval.id} --by NAME --private-key FILE",
     ]
+
+
+async def carried_out(session: Session, approval: Approval) -> Approval:
+    """Return an approved request when its worker has carried it out, or has said until when that is put off."""
+    await session.settle()
+    while approval.state is ApprovalState.APPROVED and approval.due is None:
+        async with session.parts.store.read() as reader:
+            approval = await find_approval(reader, approval.id)
+            trouble = await reader.scalar(select(jobs.c.trouble).where(jobs.c.id == f"{approval.action}:{approval.id}"))
+        if not session.remaining:
+            raise TimedOut(
+                f"request {approval.id} is approved and not carried out yet" + (f": {trouble}" if trouble else ""),
+                hint="nothing is lost: it is carried out as soon as it can be, while it is valid",
+            )
+        if approval.state is ApprovalState.APPROVED:
+            await session.parts.clock.sleep(_LOOK_SECONDS)
+    await session.settle()
+    return approval
 
 
 def moment(at: datetime) -> str:
