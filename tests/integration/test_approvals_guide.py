@@ -33,6 +33,7 @@ def _private() -> Iterator[None]:
 def execute(line: str, monkeypatch: pytest.MonkeyPatch) -> int:
     """Run a line: ours in this process, what sets a variable for the lines after it, and the rest in a shell."""
     command, _, target = line.partition(" > ")
+    command = command.removesuffix(" || true")
     if command.startswith("twinlock "):
         with contextlib.ExitStack() as stack:
             if target:
