@@ -131,8 +131,11 @@ def settling_for(parts: Parts) -> Settling:
 
 async def settle(settling: Settling, parts: Parts, correlation: str, seconds: float, watch: Watch) -> None:
     """Wait until a correlation is quiet; raise `TimedOut`."""
+    deadline = asyncio.get_running_loop().time() + seconds
     with watch:
-        await settling.settle(correlation, asyncio.get_running_loop().time() + seconds, watch)
+        await settling.settle(correlation, deadline, watch)
+        if asyncio.get_running_loop().time() < deadline:
+            return  # it was quiet; what comes later, such as an alert that somebody makes of an event, is not awaited
         left = await _left(parts, correlation)
     if not left.quiet:
         obstacle, hint = await settling.outlook(correlation)
