@@ -97,11 +97,12 @@ def _refused(wanted: PolicyRequested, answer: Answer) -> Result:
 @command(noun, "list")
 async def show_all(session: Session, tenant: OptionalTenant = None) -> Result:
     """List the policies."""
+    now, rules = session.parts.clock.now(), session.parts.settings.custody.evidence
     async with session.parts.store.read() as reader:
         known = select(tenants.c.id).where(tenants.c.name == tenant)
         if tenant is not None and await reader.row(known) is None:
             raise NotFound(f"there is no tenant {tenant}", hint="see: twinlock tenant list")
-        found = [await describe(reader, policy) for policy in await list_policies(reader, tenant)]
+        found = [await describe(reader, policy, now, rules) for policy in await list_policies(reader, tenant)]
     return listing(found, ("id", "tenant", "name", "mode", "state", "health", "assigned"), "no policies")
 
 
@@ -113,8 +114,9 @@ async def show(session: Session, policy: PolicyName) -> Result:
 
 
 async def _show(session: Session, reference: str) -> dict[str, Any]:
+    now, rules = session.parts.clock.now(), session.parts.settings.custody.evidence
     async with session.parts.store.read() as reader:
-        return await describe(reader, await find_policy(reader, reference))
+        return await describe(reader, await find_policy(reader, reference), now, rules)
 
 
 @command(noun, "assign", waits=True)

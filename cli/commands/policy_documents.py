@@ -1,6 +1,7 @@
 """A policy as a document: its keys as they stand, what is assigned, and what lies under which key version."""
 
 from collections.abc import Mapping
+from datetime import datetime
 from typing import Any
 
 from sqlalchemy import case, func, select
@@ -8,14 +9,19 @@ from sqlalchemy import case, func, select
 from cli.output import Table, fields
 from schemas.identifiers import PROVIDER, Slot
 from twinlock.custody.decision import ROOT_SLOTS, AvailabilityKeyState
+from twinlock.custody.evidence import Gathered, read_evidence
 from twinlock.custody.policies import Policy
-from twinlock.custody.verdicts import read_standing
+from twinlock.custody.settings import EvidenceRules
+from twinlock.custody.verdicts import SlotStanding, read_standing
+from twinlock.keys.ports import Outcome
 from twinlock.store.tables.content import container_keys, containers
 from twinlock.store.tables.custody import availability_keys, policy_keys, root_keys
 from twinlock.store.unit import Reader
 
+_FAILING = ("slot", "since", "reason", "answer", "request_id", "classifier", "evidence")
 
-async def describe(reader: Reader, policy: Policy) -> dict[str, Any]:
+
+async def describe(reader: Reader, policy: Policy, now: datetime, rules: EvidenceRules) -> dict[str, Any]:
     """Return everything about a policy, from one consistent view."""
     return {
         "id": policy.id,
@@ -26,7 +32,7 @@ async def describe(reader: Reader, policy: Policy) -> dict[str, Any]:
         "state": policy.state.value,
         "health": policy.health.value,
         "mode": policy.mode.value,
-        "keys": await _keys(reader, policy),
+        "keys": await _keys(reader, policy, now, rules),
         "availability_key": await _availability(reader, policy),
         "assigned": await reader.scalar(select(func.count()).where(containers.c.policy_id == policy.id)),
         "policy_version": policy.newest_generation,
@@ -46,11 +52,19 @@ def view(document: Mapping[str, Any]) -> list[Table]:
         del shown["geo"]
     shown["availability_key"] = (document["availability_key"] or {}).get("state", "absent")
     columns = ("slot", "uri", "version", "status")
-    return [fields(shown), Table(columns, [[key[name] for name in columns] for key in document["keys"]])]
+    keys = Table(columns, [[key[name] for name in columns] for key in document["keys"]])
+    failing = [[_shown(key)[name] for name in _FAILING] for key in document["keys"] if key["status"] != Outcome.OK]
+    return [fields(shown), keys, *([Table(_FAILING, failing, title="\nfailing")] if failing else [])]
 
 
-async def _keys(reader: Reader, policy: Policy) -> list[dict[str, Any]]:
+def _shown(key: Mapping[str, Any]) -> dict[str, Any]:
+    found = key["evidence"]
+    return {**key, "evidence": f"{found['failures']} of {found['needed']} failures, over {found['over_seconds']:.0f} s"}
+
+
+async def _keys(reader: Reader, policy: Policy, now: datetime, rules: EvidenceRules) -> list[dict[str, Any]]:
     standing = await read_standing(reader, policy.id)
+    found = await read_evidence(reader, policy.id, now, rules)
     rows = await reader.rows(select(root_keys).where(root_keys.c.policy_id == policy.id))
     by_slot = {Slot(row.slot): row for row in rows}
     return [
@@ -58,11 +72,37 @@ async def _keys(reader: Reader, policy: Policy) -> list[dict[str, Any]]:
             "slot": slot.value,
             "uri": by_slot[slot].uri,
             "version": by_slot[slot].version,
-            "status": standing.slots[slot].folded.value,
+            **_standing(standing.slots[slot]),
+            "evidence": _evidence(found[slot], rules),
         }
         for slot in ROOT_SLOTS
         if slot in by_slot
     ]
+
+
+def _standing(slot: SlotStanding) -> dict[str, Any]:
+    """Describe how a root key stands, since when and why; what its vault said belongs to the verdict that holds."""
+    return {
+        "status": slot.folded.value,
+        "since": slot.held_since and slot.held_since.isoformat(),
+        "checked_at": slot.checked_at and slot.checked_at.isoformat(),
+        "last_outcome": slot.outcome.value,
+        "reason": slot.said.detail,
+        "answer": slot.said.raw,
+        "request_id": slot.said.request_id,
+        "classifier": slot.said.classifier,
+    }
+
+
+def _evidence(found: Gathered, rules: EvidenceRules) -> dict[str, Any]:
+    """Describe what speaks for an outage (law 5): the availability key takes the same of both root keys."""
+    return {
+        "failures": found.failures,
+        "needed": rules.failures,
+        "over_seconds": round(found.over_seconds, 1),
+        "needed_seconds": rules.over_seconds,
+        "proves_outage": found.proves,
+    }
 
 
 async def _availability(reader: Reader, policy: Policy) -> dict[str, Any] | None:

@@ -39,8 +39,9 @@ def register(app: typer.Typer) -> None:
 async def status(session: Session) -> Result:
     """Show policies and their health, open alerts, work in progress, queues and dead letters."""
     parts = session.parts
+    now, rules = parts.clock.now(), parts.settings.custody.evidence
     async with parts.store.read() as reader:
-        policies = [await describe(reader, policy) for policy in await list_policies(reader)]
+        policies = [await describe(reader, policy, now, rules) for policy in await list_policies(reader)]
         work = [_work(row, parts.clock.now()) for row in await _jobs(reader)]
         queues = await _queues(reader, parts.clock.now())
         custodians = await _custodians(reader, parts.clock.now(), parts.settings.custody)

@@ -10,15 +10,9 @@ from sqlalchemy import func, insert, select
 
 from schemas.identifiers import Slot
 from twinlock.clock import ManualClock
+from twinlock.custody.evidence import proven_unavailable
 from twinlock.custody.settings import EvidenceRules
-from twinlock.custody.verdicts import (
-    SlotVerdict,
-    Standing,
-    health_of,
-    proven_unavailable,
-    read_standing,
-    record,
-)
+from twinlock.custody.verdicts import SlotVerdict, Standing, health_of, read_standing, record
 from twinlock.errors import NotFound
 from twinlock.keys.ports import Corrupt, Denied, Outcome, Unavailable
 from twinlock.store.tables.bus import outbox
@@ -158,6 +152,25 @@ async def test_dates(book: Book) -> None:
     slot = (await book.standing()).slots[Slot.A]
 
     assert (start, start + timedelta(seconds=60)) == (slot.since, slot.checked_at)
+
+
+async def test_why_outlasts_an_outage(book: Book) -> None:
+    """Law 4: a denied key keeps its reason, its raw answer and its moment, whatever is vague after it."""
+    denied_at = book.clock.now()
+    await book.answer(DENIED, OK, detail="the key is disabled", raw="403 KeyDisabled")
+    book.clock.advance(60)
+    await book.answer(UNAVAILABLE, UNAVAILABLE, detail="no answer", raw="deadline")
+    outage_at = book.clock.now()
+    book.clock.advance(60)
+    await book.answer(DENIED, UNAVAILABLE, detail="again", raw="403")
+    a, b = (await book.standing()).slots.values()
+
+    assert (denied_at, "again", "403") == (a.held_since, a.said.detail, a.said.raw)
+    assert (outage_at, "again", UNAVAILABLE) == (b.held_since, b.said.detail, b.folded)
+
+    await book.answer(UNAVAILABLE, detail="no answer", raw="deadline")
+
+    assert ("again", "403") == ((said := (await book.standing()).slots[Slot.A].said).detail, said.raw)
 
 
 async def test_confirmed(book: Book) -> None:

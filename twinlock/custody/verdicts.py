@@ -2,31 +2,46 @@
 
 The last definite verdict of a slot (ok, denied, corrupt) outlives every outage and restart (law 4). Failures that count
 are evidence of an outage, until the slot answers anything at all (law 5). A failure that does not count (429, our own
-limiter) says nothing about the key and leaves no trace here. `definite_at` and `since` are when it began to be so.
+limiter) says nothing about the key and leaves no trace here. `definite_at` and `since` are when it began to be so. Kept
+with a slot is what its vault said to the verdict that holds: an outage does not cover up why a key was denied before.
 """
 
 import logging
 from collections.abc import Iterable, Mapping, Sequence
 from dataclasses import dataclass
-from datetime import datetime, timedelta
+from datetime import datetime
 from typing import Any
 
-from sqlalchemy import Row, delete, insert, select, update
+from sqlalchemy import Row, insert, select, update
 
 from schemas.facts import AlertCleared, AlertRaised, HealthChanged
 from schemas.identifiers import PolicyHealth, Slot
 from twinlock.custody.decision import ROOT_SLOTS, Alert, Outcomes, alerts_for, remember
+from twinlock.custody.evidence import gather
 from twinlock.custody.policies import Policy
 from twinlock.custody.rows import read_policy
 from twinlock.custody.settings import EvidenceRules
 from twinlock.keys.ports import Outcome, VaultFailure
-from twinlock.store.tables.custody import evidence, policies, verdicts
+from twinlock.store.tables.custody import policies, verdicts
 from twinlock.store.text import storable
 from twinlock.store.unit import Reader, Unit
 
 log = logging.getLogger(__name__)
 
 _DEFINITE = (Outcome.OK, Outcome.DENIED, Outcome.CORRUPT)
+
+
+@dataclass(frozen=True, slots=True)
+class Said:
+    """Hold a vault's own words: the reason for people, its raw codes, its name of the request, who judged them."""
+
+    detail: str = ""
+    raw: str = ""
+    request_id: str = ""
+    classifier: str = ""
+
+
+_NOTHING = Said()
 
 
 @dataclass(frozen=True, slots=True)
@@ -59,6 +74,11 @@ class SlotVerdict:
         )
 
     @property
+    def said(self) -> Said:
+        """Return the vault's own words."""
+        return Said(self.detail, self.raw, self.request_id, self.classifier)
+
+    @property
     def says_something(self) -> bool:
         """Say whether this tells anything about the key itself."""
         return self.counts or self.outcome is not Outcome.UNAVAILABLE
@@ -74,6 +94,13 @@ class SlotStanding:
     since: datetime | None = None
     checked_at: datetime | None = None
     exact: bool = False
+    said: Said = _NOTHING
+
+    @property
+    def held_since(self) -> datetime | None:
+        """Return since when it stands so, or none where it was never asked: a denial goes on through an outage."""
+        lasts = self.folded is self.definite and self.definite is not Outcome.OK
+        return self.definite_at if lasts else self.since
 
     @property
     def folded(self) -> Outcome:
@@ -116,7 +143,8 @@ async def read_standing(reader: Reader, policy_id: str, *, lock: bool = False) -
 
 def _as_standing(row: Row[Any]) -> SlotStanding:
     definite = None if row.definite is None else Outcome(row.definite)
-    return SlotStanding(definite, row.definite_at, Outcome(row.outcome), row.since, row.checked_at, row.exact)
+    said = Said(row.detail, row.raw, row.request_id, row.classifier)
+    return SlotStanding(definite, row.definite_at, Outcome(row.outcome), row.since, row.checked_at, row.exact, said)
 
 
 async def record(unit: Unit, policy_id: str, answers: Sequence[SlotVerdict], rules: EvidenceRules) -> Standing:
@@ -126,7 +154,7 @@ async def record(unit: Unit, policy_id: str, answers: Sequence[SlotVerdict], rul
     for answer in answers:
         if answer.says_something and not _stale(before.slots[answer.slot], answer):
             slots[answer.slot] = await _store(unit, policy_id, before.slots[answer.slot], answer)
-            await _store_evidence(unit, policy_id, answer, rules)
+            await gather(unit, policy_id, answer.slot, answer.outcome, rules)
     after = Standing(before.policy, slots)
     policy = await _change_health(unit, after)
     held = alerts_for(before.outcomes)
@@ -144,6 +172,7 @@ async def _store(unit: Unit, policy_id: str, old: SlotStanding, answer: SlotVerd
     now = unit.clock.now()
     again = old.checked_at is not None and old.outcome is answer.outcome
     settled = answer.outcome if answer.outcome in _DEFINITE else old.definite
+    covered = remember(settled, answer.outcome) is not answer.outcome
     new = SlotStanding(
         definite=settled,
         definite_at=old.definite_at if settled is old.definite else now,
@@ -151,8 +180,9 @@ async def _store(unit: Unit, policy_id: str, old: SlotStanding, answer: SlotVerd
         since=old.since if again else now,
         checked_at=now,
         exact=answer.exact,
+        said=old.said if covered else answer.said,
     )
-    values = _values(new, answer)
+    values = _values(new)
     if old.checked_at is None:
         await unit.execute(insert(verdicts).values(policy_id=policy_id, slot=answer.slot.value, **values))
     else:
@@ -161,7 +191,7 @@ async def _store(unit: Unit, policy_id: str, old: SlotStanding, answer: SlotVerd
     return new
 
 
-def _values(standing: SlotStanding, answer: SlotVerdict) -> dict[str, Any]:
+def _values(standing: SlotStanding) -> dict[str, Any]:
     return {
         "definite": standing.definite,
         "definite_at": standing.definite_at,
@@ -169,41 +199,11 @@ def _values(standing: SlotStanding, answer: SlotVerdict) -> dict[str, Any]:
         "since": standing.since,
         "checked_at": standing.checked_at,
         "exact": standing.exact,
-        "detail": answer.detail,
-        "raw": answer.raw,
-        "request_id": answer.request_id,
-        "classifier": answer.classifier,
+        "detail": standing.said.detail,
+        "raw": standing.said.raw,
+        "request_id": standing.said.request_id,
+        "classifier": standing.said.classifier,
     }
-
-
-async def _store_evidence(unit: Unit, policy_id: str, answer: SlotVerdict, rules: EvidenceRules) -> None:
-    here = (evidence.c.policy_id == policy_id) & (evidence.c.slot == answer.slot.value)
-    if answer.outcome is not Outcome.UNAVAILABLE:
-        await unit.execute(delete(evidence).where(here))  # it answered: whatever was counted is no outage any more
-        return
-    now = unit.clock.now()
-    stale = now - timedelta(seconds=rules.fresh_seconds)
-    await unit.execute(delete(evidence).where(here, evidence.c.at < stale))
-    await unit.execute(insert(evidence).values(policy_id=policy_id, slot=answer.slot.value, at=now))
-
-
-async def proven_unavailable(reader: Reader, policy_id: str, now: datetime, rules: EvidenceRules) -> tuple[bool, bool]:
-    """Say for each slot whether enough failures count, over long enough, none of them old (law 5)."""
-    fresh = now - timedelta(seconds=rules.fresh_seconds)
-    rows = await reader.rows(
-        # What another process's clock dates into the future proves no more than what is too old.
-        select(evidence.c.slot, evidence.c.at).where(
-            evidence.c.policy_id == policy_id, evidence.c.at >= fresh, evidence.c.at <= now
-        )
-    )
-    a, b = (_enough([row.at for row in rows if row.slot == slot.value], rules) for slot in ROOT_SLOTS)
-    return a, b
-
-
-def _enough(times: Sequence[datetime], rules: EvidenceRules) -> bool:
-    if len(times) < max(rules.failures, 1):
-        return False
-    return (max(times) - min(times)).total_seconds() >= rules.over_seconds
 
 
 def health_of(outcomes: Outcomes) -> PolicyHealth:
