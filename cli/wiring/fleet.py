@@ -134,7 +134,7 @@ async def _custody(stack: AsyncExitStack, settings: Settings, clock: Clock, stor
 def _host(settings: Settings, clock: Clock, store: Store, custodian: LocalCustodian) -> CustodianHost:
     audit = AuditLog(store, AUDIT_WRITER, home.read_audit_key(settings.home), clock)
     key = home.read_worker_key(settings.secrets_folder, TIK_CACHE_REFRESHER)
-    return CustodianHost(store, custodian, key, audit, clock)
+    return CustodianHost(store, custodian, key, audit, clock, vouches=True)
 
 
 def _lanes(stack: AsyncExitStack, settings: Settings) -> Mapping[Lane, AmqpLane]:

@@ -16,7 +16,7 @@ from twinlock.custody.audit import AuditLog
 from twinlock.custody.enrolment import Enrolled, find_key
 from twinlock.custody.entries import entry
 from twinlock.custody.errors import NotPermitted
-from twinlock.custody.port import Asker, Custodian
+from twinlock.custody.port import Asker, Custodian, InitiatorClass
 from twinlock.custody.purposes import permit, reads_as_service
 from twinlock.custody.remote.carrying import Answer, asker_of, carry_out
 from twinlock.custody.remote.failures import told
@@ -54,14 +54,27 @@ class _Call:
 
 
 class CustodianHost:
-    """Serve a custodian to callers in other processes."""
+    """Serve a custodian to callers in other processes.
 
-    def __init__(self, store: Store, custodian: Custodian, key: SigningKey, audit: AuditLog, clock: Clock) -> None:
+    Where the carrier `vouches` for its senders, only the login of a worker's own name speaks as the service.
+    """
+
+    def __init__(
+        self,
+        store: Store,
+        custodian: Custodian,
+        key: SigningKey,
+        audit: AuditLog,
+        clock: Clock,
+        *,
+        vouches: bool = False,
+    ) -> None:
         self._store = store
         self._custodian = custodian
         self._key = key
         self._audit = audit
         self._clock = clock
+        self._vouches = vouches
         self._ignored = Ignored(audit, clock)
 
     async def serve(self, body: bytes, sender: str | None = None) -> bytes | None:
@@ -83,7 +96,7 @@ class CustodianHost:
     async def _take(self, body: bytes, sender: str | None) -> _Call:
         frame = _parsed(body)
         async with self._store.read() as reader:
-            request = _verified(frame, await find_key(reader, frame.signer), sender)
+            request = self._verified(frame, await find_key(reader, frame.signer), sender)
             until = datetime.fromtimestamp(request.expires / 1000, UTC) + timedelta(seconds=SKEW_SECONDS)
             left = self._left(request, until)
             asker = asker_of(request, left)
@@ -93,6 +106,26 @@ class CustodianHost:
                 raise _Ignore(Why.REPLAYED)
             await self._tell(unit, request, asker, refused)
         return _Call(body, request, asker, refused)
+
+    def _verified(self, frame: Frame, signer: Enrolled | None, sender: str | None) -> Request:
+        """Return what the frame's signer asks; nothing is read of a request before its signature fits."""
+        if signer is None:
+            raise _Ignore(Why.UNKNOWN_SIGNER)
+        try:
+            verify_request(frame, signer.public_key)
+            request = Request.model_validate_json(frame.content)
+        except BadSignature:
+            raise _Ignore(Why.BAD_SIGNATURE) from None
+        except ValidationError:
+            raise _Ignore(Why.MALFORMED) from None
+        if request.caller != signer.name:
+            raise _Ignore(Why.OTHER_NAME)
+        named = signer.login
+        if named is None and self._vouches and request.initiator is InitiatorClass.SERVICE:
+            named = signer.name
+        if named is not None and named != sender:
+            raise _Ignore(Why.OTHER_LOGIN)
+        return request
 
     def _left(self, request: Request, until: datetime) -> float:
         left = (until - self._clock.now()).total_seconds()
@@ -131,24 +164,6 @@ def _parsed(body: bytes) -> Frame:
         return Frame.parse(body, MOST_REQUEST_BYTES)
     except Malformed:
         raise _Ignore(Why.MALFORMED) from None
-
-
-def _verified(frame: Frame, signer: Enrolled | None, sender: str | None) -> Request:
-    """Return what the frame's signer asks; nothing is read of a request before its signature fits."""
-    if signer is None:
-        raise _Ignore(Why.UNKNOWN_SIGNER)
-    try:
-        verify_request(frame, signer.public_key)
-        request = Request.model_validate_json(frame.content)
-    except BadSignature:
-        raise _Ignore(Why.BAD_SIGNATURE) from None
-    except ValidationError:
-        raise _Ignore(Why.MALFORMED) from None
-    if request.caller != signer.name:
-        raise _Ignore(Why.OTHER_NAME)
-    if signer.login is not None and signer.login != sender:
-        raise _Ignore(Why.OTHER_LOGIN)
-    return request
 
 
 async def _refused(reader: Reader, request: Request, asker: Asker) -> NotPermitted | None:

@@ -63,7 +63,7 @@ class Afar:
         self.keys = {name: SigningKey.generate() for name in CALLERS}
         self.audit = AuditLog(custody.store, "host", bytes(32), custody.clock)
         self.wire = Wire(self.serve)
-        self.hosts = 0
+        self.vouches = False
 
     async def enroll_all(self) -> None:
         """Enrol the custodian and every caller."""
@@ -74,7 +74,9 @@ class Afar:
     def host(self) -> CustodianHost:
         """Return a host as a fresh replica, before the custodian of this moment."""
         custody = self.custody
-        return CustodianHost(custody.store, custody.custodian, self.key, self.audit, custody.clock)
+        return CustodianHost(
+            custody.store, custody.custodian, self.key, self.audit, custody.clock, vouches=self.vouches
+        )
 
     async def serve(self, body: bytes, sender: str | None = None) -> bytes | None:
         """Serve one request on a fresh replica."""

@@ -1,5 +1,6 @@
 """Law 10: service is not a master key. What a call names has to be live, the caller's, and about what is asked."""
 
+from contextlib import nullcontext
 from dataclasses import replace
 from typing import TYPE_CHECKING, Any
 
@@ -8,10 +9,11 @@ from sqlalchemy import delete, insert, update
 
 from schemas.identifiers import AvailabilityMode, Workload
 from schemas.requests import MoveRequested, PolicyRequested, RefreshRequested, SiteMoveRequested
-from twinlock.custody.errors import NotPermitted
+from twinlock.custody.errors import CustodianSilent, NotPermitted
 from twinlock.custody.naming import made_by
 from twinlock.custody.port import Asker, ContainerRef, JobRef, PolicyKeyOrder, RequestRef, service
 from twinlock.custody.purposes import Operation, permit
+from twinlock.custody.remote.ignoring import Why
 from twinlock.custody.remote.messages import RewrapContainers
 from twinlock.custody.remote.ports import Lane
 from twinlock.custody.warrants import check
@@ -68,6 +70,18 @@ async def test_law_10_no_job(afar: "Afar", ref: ContainerRef) -> None:
 
     assert [REENCRYPTOR] == await _refused(afar)
     assert asked == afar.custody.asked("p")
+
+
+@pytest.mark.parametrize("sender", [None, "guest", "operator", REENCRYPTOR])
+async def test_law_10_login(afar: "Afar", ref: ContainerRef, sender: str | None) -> None:
+    """Law 10: whoever holds a worker's key speaks as the service only where the broker vouches for that worker."""
+    job = await afar.job("reencrypt", REENCRYPTOR, container_id=ref.container_id)
+    afar.vouches, afar.wire.serve = True, lambda body: afar.serve(body, sender)
+    with nullcontext() if sender == REENCRYPTOR else pytest.raises(CustodianSilent):
+        await afar.caller(REENCRYPTOR).open_container_key(ref, afar.working("reencrypt", job, 0.15))
+    ignored = [row.detail["reason"] for row in await afar.entries("rpc-requests-ignored")]
+
+    assert ([] if sender == REENCRYPTOR else [Why.OTHER_LOGIN]) == ignored[:1]
 
 
 async def test_law_10_finished_job(custody: "Custody", afar: "Afar", ref: ContainerRef) -> None:
