@@ -29,6 +29,7 @@ from cli.commands import (
     status,
     tenant,
     vault,
+    webhook,
     worker,
 )
 from cli.failures import USAGE
@@ -47,7 +48,7 @@ app = typer.Typer(
 _CONTENT = (mailbox, site)
 _PEOPLE = (tenant, approver, approval)
 _BREAK_GLASS = (recovery,)
-_OPERATIONS = (publish, publisher, dlq, broker, worker, schema, status, errors, alerts, audit)
+_OPERATIONS = (publish, publisher, dlq, broker, worker, schema, status, errors, alerts, webhook, audit)
 _NOUNS = (init, *_PEOPLE, key, vault, policy, *_BREAK_GLASS, *_CONTENT, *_OPERATIONS)
 for module in _NOUNS:
     module.register(app)

@@ -10,7 +10,7 @@ import json
 import os
 import re
 import tomllib
-from collections.abc import Iterator
+from collections.abc import Iterator, Mapping
 from dataclasses import fields, is_dataclass
 from math import isfinite
 from pathlib import Path
@@ -32,6 +32,7 @@ from twinlock.store.engine import UnsupportedDatabase, open_engine
 from twinlock.vaults.administration import BadKeyUri
 from twinlock.vaults.openbao_settings import OpenBaoSettings
 from twinlock.vaults.openbao_uris import check_server
+from workers.alert_emitter.webhooks import Webhook
 from workers.settings import WorkerSettings
 
 EMBEDDED = "embedded:"
@@ -170,6 +171,17 @@ def _openbao(section: OpenBaoSettings) -> OpenBaoSettings:
     return _sane(section)
 
 
+def _webhooks(found: Mapping[str, Webhook]) -> Mapping[str, Webhook]:
+    faults = []
+    for name, hook in found.items():
+        if not re.fullmatch("[a-z0-9][a-z0-9_-]{0,30}", name):
+            faults.append(f"{name!a} is no name of a webhook, use up to 31 of a to z, 0 to 9, - and _")
+        faults += [f"{name} {fault}" for fault in (*hook.faults, *_insane(hook))]
+    if faults:
+        raise ValueError(", ".join(faults))
+    return found
+
+
 class Settings(BaseSettings):
     """Hold every setting, checked."""
 
@@ -191,6 +203,7 @@ class Settings(BaseSettings):
     content: Annotated[ContentSettings, AfterValidator(_sane)] = ContentSettings()
     custody: Annotated[CustodySettings, BeforeValidator(_listed), AfterValidator(_custody)] = CustodySettings()
     openbao: Annotated[OpenBaoSettings, AfterValidator(_openbao)] = OpenBaoSettings()
+    webhooks: Annotated[Mapping[str, Webhook], AfterValidator(_webhooks)] = Field(default_factory=dict)
     workers: Annotated[WorkerSettings, AfterValidator(_sane)] = WorkerSettings()
 
     @property

@@ -5,6 +5,7 @@ it is what has to be sent to that consumer's queue alone.
 """
 
 import hashlib
+import json
 import re
 from collections.abc import Collection, Sequence
 from dataclasses import dataclass, replace
@@ -15,7 +16,7 @@ from sqlalchemy import Row, delete, insert, select
 
 from events.transport import Message
 from schemas.event import Event
-from schemas.facts import AlertCleared, AlertRaised, DeliveryDeadLettered
+from schemas.facts import AlertChanged, AlertCleared, AlertRaised, DeliveryDeadLettered
 from schemas.identifiers import PROVIDER, Audience, Severity
 from twinlock.errors import NotFound
 from twinlock.store.once import insert_once
@@ -28,6 +29,7 @@ _NAME = re.compile(r"[A-Za-z0-9._:-]{1,100}")
 _COPIED = ("consumer", "publisher", "source", "id", "type", "correlation", "body")
 # A consumer of alerts that fails on them would otherwise raise an alert about every alert, for ever.
 _UNTOLD = (DeliveryDeadLettered.type, AlertRaised.type, AlertCleared.type)
+_KIND = "dead-letter"
 
 
 class UnknownLetter(NotFound):
@@ -63,7 +65,7 @@ async def bury(unit: Unit, consumer: str, message: Message, attempts: int, reaso
     row |= {"consumer": consumer, "body": message.body, "attempts": attempts, "at": unit.clock.now()}
     row |= {"reason": storable(reason, REASON_LIMIT)}
     await unit.execute(insert(dead_letters).values(row))
-    if message.type not in _UNTOLD:
+    if message.type not in _UNTOLD and not _tells_of_letters(message):
         # The letter's own cause, in the same unit: both share the list of queued events.
         telling = replace(unit, cause=Cause(named(message.correlation), named(message.id)))
         for event in _news(consumer, message, attempts, reason[:REASON_LIMIT]):
@@ -81,13 +83,23 @@ def _news(consumer: str, message: Message, attempts: int, reason: str) -> tuple[
             reason=reason,
         ),
         AlertRaised(
-            kind="dead-letter",
+            kind=_KIND,
             severity=Severity.WARNING,
             audience=Audience.ENGINEERING,
             tenant=PROVIDER,
             detail=detail,
         ),
     )
+
+
+def _tells_of_letters(message: Message) -> bool:
+    """Tell whether this is the alert about dead letters itself, which somebody did not take."""
+    if message.type != AlertChanged.type:
+        return False
+    try:
+        return bool(json.loads(message.body)["data"]["kind"] == _KIND)
+    except (ValueError, KeyError, TypeError):
+        return False
 
 
 def named(text: str) -> str:

@@ -3,11 +3,13 @@
 from dataclasses import dataclass
 from datetime import datetime
 
-from sqlalchemy import ColumnElement, Exists, ScalarSelect, Table, and_, exists, func, select
+from sqlalchemy import ColumnElement, Exists, ScalarSelect, Table, and_, exists, func, or_, select
 
 from twinlock.store.tables.bus import dead_letters, deliveries, outbox
 from twinlock.store.tables.work import jobs, requests
 from twinlock.store.unit import Reader
+
+OUTSIDE = "webhook:"  # begins the name of a consumer that is no worker
 
 
 @dataclass(frozen=True, slots=True)
@@ -35,9 +37,9 @@ async def pending(reader: Reader, correlation: str, now: datetime) -> Pending:
     """Count everything of one correlation in one consistent view."""
     counts = select(
         _count(outbox, correlation).label("outbox"),
-        _count(deliveries, correlation).label("deliveries"),
+        _count(deliveries, correlation, _waited_for(now)).label("deliveries"),
         _count(jobs, correlation).label("jobs"),
-        _count(deliveries, correlation, deliveries.c.not_before > now).label("delayed_deliveries"),
+        _count(deliveries, correlation, _waited_for(now), deliveries.c.not_before > now).label("delayed_deliveries"),
         _count(jobs, correlation, jobs.c.not_before > now).label("delayed_jobs"),
         _count(dead_letters, correlation).label("dead_letters"),
         _count(requests, correlation, requests.c.outcome.is_(None), ~_given_up()).label("requests"),
@@ -45,6 +47,13 @@ async def pending(reader: Reader, correlation: str, now: datetime) -> Pending:
     (row,) = await reader.rows(counts)
     delayed = row.delayed_deliveries + row.delayed_jobs
     return Pending(row.outbox, row.deliveries, row.jobs, delayed, row.dead_letters, row.requests)
+
+
+def _waited_for(now: datetime) -> ColumnElement[bool]:
+    """Wait for a subscriber outside no longer than until its delivery is taken up: it may be gone."""
+    row = deliveries.c
+    untried = and_(row.attempts == 0, row.not_before <= now)
+    return or_(~row.consumer.startswith(OUTSIDE, autoescape=True), untried)
 
 
 def _given_up() -> Exists:

@@ -31,6 +31,8 @@ from workers import wakeups
 from workers.alert_emitter import episodes
 from workers.alert_emitter.hearing import HEARD, Hear
 from workers.alert_emitter.look import look
+from workers.alert_emitter.posting import Post, give_up_strangers
+from workers.alert_emitter.webhooks import Webhook
 from workers.dep_assigner.assignment import Assign
 from workers.dep_assigner.creation import CreatePolicy
 from workers.dep_assigner.expansion import ExpandStep
@@ -72,6 +74,7 @@ class Workplace:
     settings: WorkerSettings
     recovering: Recovering | None = None
     approvals: ApprovalSettings = field(default_factory=ApprovalSettings)
+    webhooks: Mapping[str, Webhook] = field(default_factory=dict)
 
 
 @dataclass(frozen=True, slots=True)
@@ -177,8 +180,8 @@ def _carrying(place: Workplace, recovering: Recovering) -> Mapping[str, AnyCarry
     return {Action.RECOVER: Recover(place.store, recovering)}
 
 
-def _hears(_place: Workplace) -> Handlers:
-    return [Hear(event) for event in HEARD]
+def _hears(place: Workplace) -> Handlers:
+    return [*(Hear(event) for event in HEARD), Post(place.webhooks)]
 
 
 def _emitter_upkeep(place: Workplace) -> Sequence[Periodic]:
@@ -186,6 +189,11 @@ def _emitter_upkeep(place: Workplace) -> Sequence[Periodic]:
     return (
         Periodic(
             "look at open alerts", settings.alert_look_seconds, lambda: look(place.store, settings.alert_grace_seconds)
+        ),
+        Periodic(
+            "give up what no webhook is named for",
+            settings.reconcile_seconds,
+            lambda: give_up_strangers(place.store, place.webhooks),
         ),
         Periodic("forget old signals", settings.forget_seconds, lambda: _forget_signals(place)),
     )
@@ -203,10 +211,10 @@ ROSTER: Mapping[str, Duties] = {
     MAILBOX_REENCRYPTOR: Duties(_reencrypts, _reencryptor_upkeep, (Move.handles, ReencryptStep.handles)),
     SITE_REENCRYPTOR: Duties(_rolls_out, _rollout_upkeep, (MoveSite.handles, SiteStep.handles)),
     TIK_CACHE_REFRESHER: Duties(_serves, _refresher_upkeep, (), has_jobs=False),
+    ALERT_EMITTER: Duties(_hears, _emitter_upkeep, (*HEARD, Post.handles), has_jobs=False),
     RECOVERY_HANDLER: Duties(
         _carries_out, _recovery_upkeep, (RequestRecovery.handles, TakeUp.handles, CarryOutStep.handles)
     ),
-    ALERT_EMITTER: Duties(_hears, _emitter_upkeep, HEARD, has_jobs=False),
     AUDIT_SEALER: Duties(_serves, _no_upkeep, (), has_jobs=False, listens=False),
 }
 

@@ -15,6 +15,7 @@ from cli.settings import Settings
 from cli.wiring.parts import Parts, build
 from cli.wiring.sealing import of_home, seal_before_leaving
 from cli.wiring.vaults import open_vaults
+from cli.wiring.webhooks import open_senders, sending
 from events.consumer import ConsumerRuntime, ConsumerSettings
 from events.embedded import EmbeddedTransport
 from events.ladder import Ladder
@@ -124,4 +125,9 @@ def embedded_fleet(parts: Parts) -> Fleet:
         periodic += keeping(parts.custodian, workers)
     if not parts.settings.is_fleet:
         periodic.append(sealing(of_home(parts.settings, store), workers))
-    return Fleet(tuple(ROSTER), store, Relay(store, transport, clock), consumers, periodic, clock, workers)
+    hooks = open_senders(parts.settings, store)
+    periodic += sending(hooks, parts.settings)
+    drains = [each.drain for each in hooks]
+    return Fleet(
+        tuple(ROSTER), store, Relay(store, transport, clock), consumers, periodic, clock, workers, drains=drains
+    )

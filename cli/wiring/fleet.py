@@ -12,6 +12,7 @@ from cli.wiring.embedded import local_custodian, local_recovering
 from cli.wiring.health import Consuming, health_of_broker, health_of_publishing, health_of_store
 from cli.wiring.parts import Carrying, Parts, build
 from cli.wiring.sealing import of_fleet
+from cli.wiring.webhooks import open_senders, sending
 from events.amqp.collector import Collector
 from events.amqp.connection import Link
 from events.amqp.rpc import AmqpLane, AmqpRequester, Replying
@@ -19,7 +20,7 @@ from events.amqp.transport import AmqpTransport
 from events.consumer import ConsumerRuntime, ConsumerSettings
 from events.ladder import Ladder
 from events.relay import Relay, RelaySettings
-from schemas.names import AUDIT_SEALER, OPERATOR, RECOVERY_HANDLER, TIK_CACHE_REFRESHER
+from schemas.names import ALERT_EMITTER, AUDIT_SEALER, OPERATOR, RECOVERY_HANDLER, TIK_CACHE_REFRESHER
 from twinlock.custody.audit import AuditLog
 from twinlock.custody.custodian import LocalCustodian
 from twinlock.custody.port import Custodian, Recovering
@@ -121,6 +122,11 @@ async def _custody(stack: AsyncExitStack, settings: Settings, clock: Clock, stor
     if worker == RECOVERY_HANDLER:
         recovering = await stack.enter_async_context(local_recovering(settings, clock, store, worker))
         return _Custody(_remote(stack, settings, clock, store, worker), recovering=recovering)
+    if worker == ALERT_EMITTER:
+        hooks = open_senders(settings, store)
+        remote = _remote(stack, settings, clock, store, worker)
+        drains = tuple(each.drain for each in hooks)
+        return _Custody(remote, periodic=tuple(sending(hooks, settings)), drains=drains)
     if worker != TIK_CACHE_REFRESHER:
         return _Custody(_remote(stack, settings, clock, store, worker))
     custodian = await stack.enter_async_context(local_custodian(settings, clock, store, AUDIT_WRITER))

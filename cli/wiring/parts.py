@@ -79,6 +79,7 @@ class Parts:
             self.settings.workers,
             self.recovering,
             self.settings.approvals,
+            self.settings.webhooks,
         )
 
 

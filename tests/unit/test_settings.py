@@ -241,3 +241,29 @@ def test_broker_is_shown_without_its_password(
     assert url == found.broker
     assert shown == found.shown_broker
     assert "hunter2" not in repr(found)
+
+
+def test_webhooks(tmp_path: Path) -> None:
+    """Webhooks are named in the file; every fault of one is told with its name, and no URL is ever shown."""
+    write(
+        tmp_path, '[webhooks.pager]\nurl = "https://pager.example/T0KEN"\nsecret_file = "pager"\ntenants = ["acme"]\n'
+    )
+    found = load_settings(tmp_path)
+
+    assert ("acme",) == found.webhooks["pager"].tenants
+    assert "T0KEN" not in repr(found)
+
+    write(
+        tmp_path,
+        '[webhooks]\nplain = {url = "http://pager.example/T0KEN", secret_file = "x", deadline = -1.0}\n'
+        'Odd = {url = "https://me:T0KEN@pager.example", secret_file = "x"}\n'
+        'none = {url = "T0KEN", secret_file = "x"}\n',
+    )
+    told = faults(tmp_path)
+
+    assert "plain has a url without TLS" in told
+    assert "plain deadline has to be 0 or more" in told
+    assert "'Odd' is no name of a webhook" in told
+    assert "Odd has a url with a user" in told
+    assert "none has a url that is not https://HOST/PATH" in told
+    assert "T0KEN" not in told
