@@ -51,6 +51,7 @@ class Job:
     correlation: str
     created_at: datetime
     progressed_at: datetime | None
+    overdue: str | None = None
 
     def cause(self, causation: str) -> Cause:
         """Return the cause of what a step of this job sets off."""
@@ -70,6 +71,8 @@ async def put(unit: Unit, new: NewJob) -> None:
         "lease_owner": None,
         "lease_until": None,
         "correlation": unit.cause.correlation,
+        "target_at": unit.clock.now(),
+        "overdue": None,
     }
     again = update(jobs).where(jobs.c.id == new.id).values(**target, fencing=jobs.c.fencing + 1)
     if await _insert(unit, new, target):
@@ -203,6 +206,16 @@ async def put_off(unit: Unit, job: Job, reason: str, seconds: float, *, restart:
     )
 
 
+async def begin_again(unit: Unit, job: Job, total: int, overdue: str) -> None:
+    """Have a job start from the beginning, because of something that was done about its being overdue."""
+    again = {"cursor": None, "total": total, "done": 0, "trouble": "", "lease_owner": None, "lease_until": None}
+    now = unit.clock.now()
+    row = update(jobs).where(jobs.c.id == job.id)
+    await unit.execute(
+        row.values(**again, overdue=overdue, not_before=now, progressed_at=now, fencing=jobs.c.fencing + 1)
+    )
+
+
 async def give_back(unit: Unit, worker: str, owner: str) -> None:
     """Free whatever a wake-up leases; a copy of it that is still at work can't commit."""
     leased = update(jobs).where(jobs.c.worker == worker, jobs.c.lease_owner == owner)
@@ -231,4 +244,5 @@ def _job(row: Row[Any]) -> Job:
         correlation=row.correlation,
         created_at=row.created_at,
         progressed_at=row.progressed_at,
+        overdue=row.overdue,
     )

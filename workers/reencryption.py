@@ -13,7 +13,7 @@ from twinlock.custody.port import Asker
 from twinlock.store.unit import Unit
 from workers import jobs
 from workers.jobs import Job
-from workers.progress import tells
+from workers.progress import notes, tells
 from workers.settings import WorkerSettings
 
 
@@ -87,8 +87,9 @@ class Reencryption(Generic[PreparedT]):
             await jobs.put_off(unit, job, reason, self._settings.trouble_most, restart=True)
             return
         done = job.done + applied.items
-        worth = tells(job, done, unit.clock.now(), self._settings)
-        await jobs.go_on(unit, job, cursor=step.cursor, done=done, progressed=worth)
+        now = unit.clock.now()
+        worth = tells(job, done, now, self._settings)
+        await jobs.go_on(unit, job, cursor=step.cursor, done=done, progressed=worth or notes(job, done, now))
         if worth:
             seen = step.seen
             unit.emit(self._facts.progressed(seen, min(seen.items, seen.newest.items + applied.items)))

@@ -27,7 +27,7 @@ from twinlock.custody import register, replays
 from twinlock.custody.port import Custodian, Recovering
 from twinlock.custody.remote.messages import LIFETIME_SECONDS
 from twinlock.store.unit import Cause, Store, new_id
-from workers import wakeups
+from workers import overdue, wakeups
 from workers.alert_emitter import episodes
 from workers.alert_emitter.hearing import HEARD, Hear
 from workers.alert_emitter.look import look
@@ -99,16 +99,19 @@ def _assigns(place: Workplace) -> Handlers:
 
 def _assigner_upkeep(place: Workplace) -> Sequence[Periodic]:
     forgetting = Periodic("forget old receipts", place.settings.forget_seconds, lambda: _forget(place))
-    return (_reconciler(place, DEP_ASSIGNER), forgetting)
+    return (*_reconcilers(place, DEP_ASSIGNER), forgetting)
 
 
 def _reencrypts(place: Workplace) -> Handlers:
-    return (Move(place.store, place.custodian), ReencryptStep(place.store, place.reencrypter, place.settings))
+    return (
+        Move(place.store, place.custodian),
+        ReencryptStep(place.store, place.custodian, place.reencrypter, place.settings),
+    )
 
 
 def _reencryptor_upkeep(place: Workplace) -> Sequence[Periodic]:
     sweeping = Periodic("sweep", place.settings.sweep_seconds, lambda: place.sweeper.sweep(Cause(new_id())))
-    return (_reconciler(place, MAILBOX_REENCRYPTOR), sweeping)
+    return (*_reconcilers(place, MAILBOX_REENCRYPTOR), sweeping)
 
 
 def _rolls_out(place: Workplace) -> Handlers:
@@ -119,15 +122,22 @@ def _rolls_out(place: Workplace) -> Handlers:
 
 
 def _rollout_upkeep(place: Workplace) -> Sequence[Periodic]:
-    return (_reconciler(place, SITE_REENCRYPTOR),)
+    return _reconcilers(place, SITE_REENCRYPTOR)
 
 
-def _reconciler(place: Workplace, worker: str) -> Periodic:
-    settings = place.settings
-    return Periodic(
-        f"reconcile {worker}",
-        settings.reconcile_seconds,
-        lambda: wakeups.reconcile(place.store, worker, settings.lost_wake_seconds),
+def _reconcilers(place: Workplace, worker: str) -> Sequence[Periodic]:
+    store, settings = place.store, place.settings
+    return (
+        Periodic(
+            f"reconcile {worker}",
+            settings.reconcile_seconds,
+            lambda: wakeups.reconcile(store, worker, settings.lost_wake_seconds),
+        ),
+        Periodic(
+            f"tell what is overdue for {worker}",
+            settings.overdue_look_seconds,
+            lambda: overdue.look(store, worker, settings),
+        ),
     )
 
 

@@ -22,6 +22,9 @@ class WorkerSettings:
     alert_look_seconds: float = 5.0
     alert_grace_seconds: float = 10.0  # longer than a transaction takes that raises one
     take_up_grace_seconds: float = 10.0  # for the fact that tells of an approved request, before its row is looked at
+    overdue_seconds: float = 72 * 3600.0  # after which work on a policy's containers is told to be overdue
+    stuck_seconds: float = 3600.0  # without progress, after which an overdue mailbox is moved, once
+    overdue_look_seconds: float = 60.0
     sweep_seconds: float = 60.0
     progress_seconds: float = 1.0
     drain_seconds: float = 30.0

@@ -10,6 +10,7 @@ from cli.output import Table, fields
 from schemas.identifiers import PROVIDER, Slot
 from twinlock.custody.decision import ROOT_SLOTS, AvailabilityKeyState
 from twinlock.custody.evidence import Gathered, read_evidence
+from twinlock.custody.looking import read_expiries
 from twinlock.custody.policies import Policy
 from twinlock.custody.settings import EvidenceRules
 from twinlock.custody.verdicts import SlotStanding, read_standing
@@ -65,6 +66,7 @@ def _shown(key: Mapping[str, Any]) -> dict[str, Any]:
 async def _keys(reader: Reader, policy: Policy, now: datetime, rules: EvidenceRules) -> list[dict[str, Any]]:
     standing = await read_standing(reader, policy.id)
     found = await read_evidence(reader, policy.id, now, rules)
+    expiries = await read_expiries(reader, policy.id)
     rows = await reader.rows(select(root_keys).where(root_keys.c.policy_id == policy.id))
     by_slot = {Slot(row.slot): row for row in rows}
     return [
@@ -74,6 +76,7 @@ async def _keys(reader: Reader, policy: Policy, now: datetime, rules: EvidenceRu
             "version": by_slot[slot].version,
             **_standing(standing.slots[slot]),
             "evidence": _evidence(found[slot], rules),
+            "expires": _moment(expiries.get(slot)),
         }
         for slot in ROOT_SLOTS
         if slot in by_slot
@@ -84,14 +87,18 @@ def _standing(slot: SlotStanding) -> dict[str, Any]:
     """Describe how a root key stands, since when and why; what its vault said belongs to the verdict that holds."""
     return {
         "status": slot.folded.value,
-        "since": slot.held_since and slot.held_since.isoformat(),
-        "checked_at": slot.checked_at and slot.checked_at.isoformat(),
+        "since": _moment(slot.held_since),
+        "checked_at": _moment(slot.checked_at),
         "last_outcome": slot.outcome.value,
         "reason": slot.said.detail,
         "answer": slot.said.raw,
         "request_id": slot.said.request_id,
         "classifier": slot.said.classifier,
     }
+
+
+def _moment(at: datetime | None) -> str | None:
+    return None if at is None else at.isoformat()
 
 
 def _evidence(found: Gathered, rules: EvidenceRules) -> dict[str, Any]:

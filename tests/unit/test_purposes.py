@@ -37,6 +37,7 @@ ALLOWED = {
     ("dep_assigner", "service:roll", "make-container-keys"): "job roll",
     ("mailbox_reencryptor", "service:move", "make-container-keys"): "request twinlock.move.requested.v1",
     ("mailbox_reencryptor", "service:reencrypt", "open-container-key"): "job reencrypt",
+    ("mailbox_reencryptor", "service:reencrypt", "make-container-keys"): "job reencrypt",
     ("site_reencryptor", "service:move", "make-container-keys"): "request twinlock.site-move.requested.v1",
     ("site_reencryptor", "service:reencrypt", "open-container-key"): "job reencrypt",
     ("site_reencryptor", "service:assign", "rewrap-containers"): "job assign",

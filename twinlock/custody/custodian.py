@@ -18,6 +18,7 @@ from twinlock.custody.guards import Guards, on_behalf_of
 from twinlock.custody.health import Prober
 from twinlock.custody.hedge import Hedged
 from twinlock.custody.latency import Latencies
+from twinlock.custody.looking import KeyLooks
 from twinlock.custody.making import PolicyKeyMaker
 from twinlock.custody.opening import PolicyKeyOpener
 from twinlock.custody.port import (
@@ -87,6 +88,7 @@ class LocalCustodian:
         self._probe = RootKeyProbe(vaults, guards, clock, audit, settings)
         examiner = Examiner(clock, settings, slots, self._attempts)
         self.prober = Prober(clock, settings, examiner, self._attempts)
+        self.looks = KeyLooks(store, vaults, guards, clock, settings)
         self.ahead = RefreshAhead(store, clock, settings, examiner, self._attempts, rng)
         instance = instance or Instance(new_id(), "custodian")
         self.epoch = Epoch(store, self._attempts.cache, clock, settings, instance, self._report)

@@ -65,7 +65,7 @@ _SERVICE: Mapping[str, Mapping[str, Permit]] = {
     },
     MAILBOX_REENCRYPTOR: {
         "move": _permit(Operation.MAKE_CONTAINER_KEYS, request=MoveRequested.type),
-        "reencrypt": _permit(Operation.OPEN_CONTAINER_KEY, job="reencrypt"),
+        "reencrypt": _permit(Operation.OPEN_CONTAINER_KEY, Operation.MAKE_CONTAINER_KEYS, job="reencrypt"),
     },
     SITE_REENCRYPTOR: {
         "move": _permit(Operation.MAKE_CONTAINER_KEYS, request=SiteMoveRequested.type),

@@ -200,7 +200,7 @@ async def _has_tail(reader: Reader, positions: Mapping[str, int]) -> bool:
 async def _lost(reader: Reader, positions: Mapping[str, int]) -> str:
     """Say which writer's entries end before its seals do, or nothing."""
     for writer, place in positions.items():
-        if (await reader.scalar(_newest(writer)) or 0) < place and not await _known_broken(reader):
+        if (await reader.scalar(_newest(writer)) or 0) < place and not await is_broken(reader):
             return f"entry {place} of {writer} was sealed and is missing"
     return ""
 
@@ -247,7 +247,8 @@ async def holder(reader: Reader, now: datetime) -> str | None:
     return owner
 
 
-async def _known_broken(reader: Reader) -> bool:
+async def is_broken(reader: Reader) -> bool:
+    """Say whether the log was found broken, and by nobody intact since."""
     return await reader.scalar(select(_sealing.broken)) is not None
 
 

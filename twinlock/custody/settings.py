@@ -82,6 +82,9 @@ class CustodySettings:
     refusal_schedule: tuple[float, ...] = (30.0, 60.0, 60.0, 60.0, 60.0, 60.0, 300.0)
     probe_interval: float = 300.0
     unclear_limit: float = 1800.0
+    # So often a root key's description is looked at; so many days before its expiry date that is told.
+    look_interval: float = 21600.0
+    expiry_days: float = 30.0
     # Law 8: for so long a confirmed epoch gives the right to serve, and so often it is confirmed again.
     epoch_seconds: float = 10.0
     confirm_interval: float = 2.5

@@ -24,6 +24,9 @@ class End(StrEnum):
     RESTORED = "the policy is restored"
     REVOKED = "the policy is revoked again, or a day is over"
     NO_LETTERS = "no dead letter is left"
+    LOOKED = "a look at the key finds neither any more"
+    CAUGHT_UP = "none of the policy's work is overdue any more"
+    INTACT = "the audit log is found intact"
     QUIET = "a day without another one"
 
 
@@ -52,11 +55,17 @@ KINDS: Mapping[str, Kind] = MappingProxyType(
         "availability-key-failed": Kind(Severity.CRITICAL, _ENGINEERING, End.ANSWERED),
         "tik-refresh-failing": Kind(Severity.CRITICAL, _ENGINEERING, End.RENEWED),
         "tik-expiring": Kind(Severity.CRITICAL, _ENGINEERING, End.RENEWED),
+        "key-expiring": Kind(Severity.WARNING, _EITHER, End.LOOKED, ROOT_SLOTS),
+        "reencryption-overdue": Kind(Severity.WARNING, _ENGINEERING, End.CAUGHT_UP),
+        "corrupt-item": Kind(Severity.CRITICAL, _ENGINEERING, End.QUIET),
+        "corrupt-file": Kind(Severity.CRITICAL, _ENGINEERING, End.QUIET),
         "policy-revoked": Kind(Severity.CRITICAL, _CUSTOMER, End.RESTORED),
         "policy-restored": Kind(Severity.WARNING, _CUSTOMER, End.REVOKED),
         "recovery": Kind(Severity.WARNING, _EITHER, End.QUIET),
+        "approver-change": Kind(Severity.WARNING, _CUSTOMER, End.QUIET),
         "read-as-service": Kind(Severity.WARNING, _ENGINEERING, End.QUIET),
         "dead-letter": Kind(Severity.WARNING, _ENGINEERING, End.NO_LETTERS),
+        "audit-broken": Kind(Severity.CRITICAL, _ENGINEERING, End.INTACT),
     }
 )
 
@@ -84,10 +93,12 @@ class Topic:
 
 @dataclass(frozen=True, slots=True)
 class Situation:
-    """Hold what an open alert of a policy is looked at against."""
+    """Hold what an open alert of a policy is looked at against; of a `noticed` root key more is to be known."""
 
     outcomes: Outcomes
     state: PolicyState
+    noticed: frozenset[Slot] = frozenset()
+    overdue: bool = False
 
 
 def topic_of(event: AlertRaised | AlertCleared) -> Topic:
@@ -123,6 +134,10 @@ def is_over(topic: Topic, situation: Situation) -> bool:
         return (topic.kind, topic.audience, topic.slot) not in held
     if topic.end is End.ANSWERED:
         return health_of(situation.outcomes) is not PolicyHealth.UNHEALTHY
+    if topic.end is End.LOOKED:
+        return topic.slot not in situation.noticed
+    if topic.end is End.CAUGHT_UP:
+        return not situation.overdue
     return topic.end is End.RESTORED and situation.state is not PolicyState.REVOKED
 
 

@@ -1,20 +1,23 @@
 """Look at alerts that are still open: what does not hold any more is over, whoever should have said so.
 
-A custodian that was killed tells nothing, a raise may overtake an end, and nobody tells that dead letters are gone.
+A custodian that was killed tells nothing, a raise may overtake an end, and nobody tells that dead letters are gone,
+that overdue work is done, or that the audit log is intact again.
 """
 
 from collections.abc import Collection, Mapping, Sequence
 from datetime import timedelta
 from typing import Any
 
-from sqlalchemy import Row, select
+from sqlalchemy import Row, Select, select
 
 from schemas.identifiers import AlertState, Audience, PolicyState, Slot
+from twinlock.custody import sealing
 from twinlock.custody.decision import ROOT_SLOTS, remember
 from twinlock.keys.ports import Outcome
 from twinlock.store.tables.alerts import alerts
 from twinlock.store.tables.bus import dead_letters
-from twinlock.store.tables.custody import policies, verdicts
+from twinlock.store.tables.custody import policies, root_key_looks, verdicts
+from twinlock.store.tables.work import jobs
 from twinlock.store.unit import Cause, Reader, Store, new_id
 from workers.alert_emitter.episodes import Signal, take
 from workers.alert_emitter.kinds import End, Situation, Topic, is_over, quiet_seconds
@@ -48,15 +51,21 @@ async def _over(reader: Reader, store: Store, rows: Sequence[Row[Any]]) -> list[
     if not rows:
         return []
     situations = await _situations(reader, {row.policy for row in rows if row.policy})
-    letters = await reader.scalar(select(dead_letters.c.number).limit(1)) is not None
+    going_on = await _going_on(reader)
     now = store.clock.now()
-    return [row for row in rows if _is_over(row, situations, letters, (now - row.last_seen).total_seconds())]
+    return [row for row in rows if _is_over(row, situations, going_on, (now - row.last_seen).total_seconds())]
 
 
-def _is_over(row: Row[Any], situations: Mapping[str, Situation], letters: bool, quiet: float) -> bool:
+async def _going_on(reader: Reader) -> Mapping[End, bool]:
+    """Say of what is about no policy whether it goes on."""
+    letter = await reader.scalar(select(dead_letters.c.number).limit(1))
+    return {End.NO_LETTERS: letter is not None, End.INTACT: await sealing.is_broken(reader)}
+
+
+def _is_over(row: Row[Any], situations: Mapping[str, Situation], going_on: Mapping[End, bool], quiet: float) -> bool:
     topic = _topic(row)
-    if topic.end is End.NO_LETTERS:
-        return not letters
+    if topic.end in going_on:
+        return not going_on[topic.end]
     if topic.policy is not None and topic.policy not in situations:
         return True
     if (limit := quiet_seconds(topic)) is not None:
@@ -73,11 +82,25 @@ async def _situations(reader: Reader, ids: Collection[str]) -> dict[str, Situati
         )
     )
     outcomes = {(row.policy_id, row.slot): _folded(row) for row in stored}
+    noticed = {(row.policy_id, row.slot) for row in await reader.rows(_noticed(ids))}
+    late = {row.policy_id for row in await reader.rows(_overdue(ids))}
     situations = {}
     for row in found:
         a, b = (outcomes.get((row.id, slot.value), Outcome.OK) for slot in ROOT_SLOTS)
-        situations[row.id] = Situation((a, b), PolicyState(row.state))
+        slots = frozenset(slot for slot in ROOT_SLOTS if (row.id, slot.value) in noticed)
+        situations[row.id] = Situation((a, b), PolicyState(row.state), slots, row.id in late)
     return situations
+
+
+def _noticed(ids: Collection[str]) -> Select[Any]:
+    found = root_key_looks.c
+    there = policies.c.state != PolicyState.PURGED
+    joined = select(found.policy_id, found.slot).join(policies, policies.c.id == found.policy_id)
+    return joined.where(found.policy_id.in_(ids), found.notice != "", there)
+
+
+def _overdue(ids: Collection[str]) -> Select[Any]:
+    return select(jobs.c.policy_id).where(jobs.c.policy_id.in_(ids), jobs.c.overdue.is_not(None)).distinct()
 
 
 def _folded(row: Row[Any]) -> Outcome:

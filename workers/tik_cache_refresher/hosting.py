@@ -6,6 +6,7 @@ from collections.abc import Awaitable, Callable, Mapping
 
 from events.waiting import unstrayed
 from twinlock.custody.custodian import LocalCustodian
+from twinlock.custody.looking import LOOK_SECONDS
 from twinlock.custody.remote.ports import Calls, IncomingCall, Lane
 from workers.roster import Periodic
 from workers.settings import WorkerSettings
@@ -75,10 +76,11 @@ class Hosting:
 
 
 def keeping(custodian: LocalCustodian, settings: WorkerSettings) -> tuple[Periodic, ...]:
-    """Return what a custodian does by itself: each part ends only by a fault, and is started again."""
+    """Return what a custodian does by itself: what goes on for ever ends only by a fault, and is started again."""
     parts = {
         "confirm revocations": custodian.epoch.run,
         "probe": custodian.prober.run,
         "refresh ahead": custodian.ahead.run,
     }
-    return tuple(Periodic(name, settings.reconcile_seconds, run) for name, run in parts.items())
+    looks = Periodic("look at root keys", LOOK_SECONDS, custodian.looks.look_due)
+    return (*(Periodic(name, settings.reconcile_seconds, run) for name, run in parts.items()), looks)

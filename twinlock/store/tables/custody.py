@@ -74,6 +74,19 @@ verdicts = Table(
     ForeignKeyConstraint(["policy_id", "slot"], ["root_keys.policy_id", "root_keys.slot"]),
 )
 
+# What a look at a root key's description found: when it expires, and what somebody should know of it, or nothing.
+root_key_looks = Table(
+    "root_key_looks",
+    metadata,
+    Column("policy_id", String(36), primary_key=True),
+    Column("slot", String(1), primary_key=True),
+    Column("looked_at", UtcDateTime, nullable=False),
+    Column("version", String(100), nullable=False),
+    Column("expires", UtcDateTime),
+    Column("notice", String(200), nullable=False),
+    ForeignKeyConstraint(["policy_id", "slot"], ["root_keys.policy_id", "root_keys.slot"]),
+)
+
 # Law 5: counting failures, the only thing that opens the availability key for unavailability.
 evidence = Table(
     "evidence",

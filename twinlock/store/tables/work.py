@@ -46,7 +46,8 @@ geos = Table(
 )
 
 # Law 12: unfinished background work. The row goes when the work is done; the fencing number rises with every claim and
-# every change of the target, so that whoever worked on an older state can't commit.
+# every change of the target, so that whoever worked on an older state can't commit. `target_at` is when that target was
+# set, `overdue` whether it was told that it takes too long, and what was done about it.
 jobs = Table(
     "jobs",
     metadata,
@@ -69,6 +70,8 @@ jobs = Table(
     Column("correlation", String(100), nullable=False),
     Column("created_at", UtcDateTime, nullable=False),
     Column("progressed_at", UtcDateTime),
+    Column("target_at", UtcDateTime),
+    Column("overdue", String(8)),
     Index("ix_jobs_worker_tenant_id_turn", "worker", "tenant_id", "turn"),
     Index("ix_jobs_worker_not_before", "worker", "not_before"),
     Index("ix_jobs_correlation", "correlation"),
