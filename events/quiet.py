@@ -1,7 +1,7 @@
 """What is still under way for a correlation: a command that waits is done when nothing is."""
 
 from dataclasses import dataclass
-from datetime import datetime
+from datetime import datetime, timedelta
 
 from sqlalchemy import ColumnElement, Exists, ScalarSelect, Table, and_, exists, func, or_, select
 
@@ -10,6 +10,7 @@ from twinlock.store.tables.work import jobs, requests
 from twinlock.store.unit import Reader
 
 OUTSIDE = "webhook:"  # begins the name of a consumer that is no worker
+_TAKEN_UP = timedelta(seconds=10)
 
 
 @dataclass(frozen=True, slots=True)
@@ -50,9 +51,9 @@ async def pending(reader: Reader, correlation: str, now: datetime) -> Pending:
 
 
 def _waited_for(now: datetime) -> ColumnElement[bool]:
-    """Wait for a subscriber outside no longer than until its delivery is taken up: it may be gone."""
+    """Wait for a subscriber outside until its delivery is taken up, and not for long: nobody may be there to do so."""
     row = deliveries.c
-    untried = and_(row.attempts == 0, row.not_before <= now)
+    untried = and_(row.attempts == 0, row.not_before <= now, row.not_before > now - _TAKEN_UP)
     return or_(~row.consumer.startswith(OUTSIDE, autoescape=True), untried)
 
 

@@ -299,10 +299,21 @@ def test_secrets(tmp_path: Path) -> None:
 
 
 async def test_removed(hooks: Hooks) -> None:
-    """What waits for a webhook that the settings do not name any more is a dead letter, and holds up no command."""
+    """What waits for a webhook that the settings do not name any more is a dead letter in the end; no command waits."""
     hook = hooks.hook()
     await hooks.tell(alert(), "e1", gone=hook, kept=hook)
+    quiet = []
+    for seconds in (0, 10, 589):
+        hooks.clock.advance(seconds)
+        await give_up_strangers(hooks.store, {"kept": hook})
+        async with hooks.store.read() as reader:
+            quiet.append((await pending(reader, "c", hooks.clock.now())).quiet)
+            assert [] == await listing(reader)
+    hooks.clock.advance(1)
     await give_up_strangers(hooks.store, {"kept": hook})
+
+    assert [False, True, True] == quiet
+
     async with hooks.store.read() as reader:
         letters = await listing(reader)
 

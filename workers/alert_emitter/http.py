@@ -21,7 +21,8 @@ class HttpPoster:
 
     async def __call__(self, hook: Webhook, delivery: str, at: int, body: bytes) -> None:
         """Return when a status of 2xx came."""
-        headers = {"Content-Type": CONTENT_TYPE, DELIVERY: delivery, HEADER: self._signature(hook, at, body)}
+        headers = {"Content-Type": CONTENT_TYPE, "User-Agent": "twinlock", DELIVERY: delivery}
+        headers[HEADER] = self._signature(hook, at, body)
         try:
             async with asyncio.timeout(hook.deadline):
                 status = await _post(hook.url, headers, body)

@@ -2,9 +2,10 @@
 
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
+from datetime import timedelta
 from typing import Any
 
-from sqlalchemy import delete, select
+from sqlalchemy import and_, delete, select
 
 from events.dead_letters import bury
 from events.handler import Received
@@ -21,6 +22,9 @@ from workers.alert_emitter.webhooks import Webhook, consumer
 CARRIED = ("publisher", "source", "id", "type", "correlation", "body")
 _GONE = "the settings name no such webhook any more"
 _BATCH = 200
+_GRACE = timedelta(
+    seconds=600
+)  # while processes start anew one by one, some of them know of a webhook and others don't
 
 
 @dataclass(frozen=True, slots=True)
@@ -53,10 +57,11 @@ class Post:
 
 
 async def give_up_strangers(store: Store, webhooks: Mapping[str, Webhook]) -> None:
-    """Make dead letters of what waits for a webhook that the settings do not name any more."""
+    """Make dead letters of what has waited for a while for a webhook that the settings do not name any more."""
     row = deliveries.c
     known = [consumer(name) for name in webhooks]
-    stray = row.consumer.startswith(consumer(""), autoescape=True) & row.consumer.not_in(known)
+    outside = row.consumer.startswith(consumer(""), autoescape=True)
+    stray = and_(outside, row.consumer.not_in(known), row.not_before <= store.clock.now() - _GRACE)
     async with store.read() as reader:
         if await reader.scalar(select(row.number).where(stray).limit(1)) is None:
             return
