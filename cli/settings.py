@@ -26,6 +26,7 @@ from cli.home import DATABASE, OBJECTS, SECRETS, SETTINGS
 from twinlock.approvals.settings import ApprovalSettings
 from twinlock.content.backends import UnsupportedObjects, folder_of, open_cloud
 from twinlock.content.settings import ContentSettings
+from twinlock.custody.costs import CostSettings
 from twinlock.custody.settings import CustodySettings
 from twinlock.errors import TwinlockError
 from twinlock.store.engine import UnsupportedDatabase, open_engine
@@ -182,6 +183,12 @@ def _webhooks(found: Mapping[str, Webhook]) -> Mapping[str, Webhook]:
     return found
 
 
+def _cost(section: CostSettings) -> CostSettings:
+    if faults := [f"prices.{name}.{fault}" for name, price in section.prices.items() for fault in _insane(price)]:
+        raise ValueError(", ".join(faults))
+    return _sane(section)
+
+
 class Settings(BaseSettings):
     """Hold every setting, checked."""
 
@@ -201,6 +208,7 @@ class Settings(BaseSettings):
     objects: Annotated[str, AfterValidator(_objects)] = Field(default="", repr=False)
     approvals: Annotated[ApprovalSettings, AfterValidator(_sane)] = ApprovalSettings()
     content: Annotated[ContentSettings, AfterValidator(_sane)] = ContentSettings()
+    cost: Annotated[CostSettings, AfterValidator(_cost)] = CostSettings()
     custody: Annotated[CustodySettings, BeforeValidator(_listed), AfterValidator(_custody)] = CustodySettings()
     openbao: Annotated[OpenBaoSettings, AfterValidator(_openbao)] = OpenBaoSettings()
     webhooks: Annotated[Mapping[str, Webhook], AfterValidator(_webhooks)] = Field(default_factory=dict)

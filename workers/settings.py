@@ -30,5 +30,6 @@ class WorkerSettings:
     drain_seconds: float = 30.0
     seal_seconds: float = 2.0
     checkpoint_seconds: float = 30.0  # where nothing happens; what is sealed is signed at once
+    count_seconds: float = 10.0  # how often counted vault operations are written down
     user_calls: int = 32  # calls of people that the custodian works on at a time
     background_calls: int = 8

@@ -15,6 +15,7 @@ from schemas.identifiers import (
     TenantName,
     Workload,
 )
+from twinlock.custody.costs import Month
 from twinlock.custody.port import USER, Initiator, service
 
 _TENANT: TypeAdapter[str] = TypeAdapter(TenantName)
@@ -63,6 +64,16 @@ def expiry(text: str) -> datetime:
     except ValueError:
         raise UsageFault(f"{text!a} is not a date", hint="a date looks like 2030-01-31") from None
     return moment if moment.tzinfo else moment.replace(tzinfo=UTC)
+
+
+def month(text: str) -> Month:
+    """Return a month."""
+    try:
+        if len(text) != len("2030-01"):
+            raise ValueError(text)
+        return Month(date.fromisoformat(f"{text}-01"))
+    except ValueError:
+        raise UsageFault(f"{text[:100]!a} is not a month", hint="a month looks like 2030-01") from None
 
 
 def geo(text: str) -> str:

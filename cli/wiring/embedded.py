@@ -5,7 +5,7 @@ import logging
 import os
 import secrets
 import socket
-from collections.abc import AsyncIterator
+from collections.abc import AsyncIterator, Awaitable, Callable
 from contextlib import asynccontextmanager
 
 from sqlalchemy import select
@@ -53,7 +53,8 @@ async def local_custodian(
             yield custodian
         finally:
             custodian.close()
-            await _leave(custodian)
+            for step in (custodian.epoch.leave, custodian.count_operations):
+                await _last(step)
 
 
 @asynccontextmanager
@@ -71,11 +72,11 @@ def _instance(name: str) -> Instance:
     return Instance(f"{name}.{socket.gethostname()[:80]}.{os.getpid()}.{secrets.token_hex(4)}", name)
 
 
-async def _leave(custodian: LocalCustodian) -> None:
+async def _last(step: Callable[[], Awaitable[None]]) -> None:
     try:
         async with asyncio.timeout(_LEAVE_SECONDS):
-            await custodian.epoch.leave()
-    except Exception as fault:  # noqa: BLE001  # the right lapses by itself, and upkeep removes the row
+            await step()
+    except Exception as fault:  # noqa: BLE001  # the right to serve lapses by itself; a few counts may be lost
         log.warning("this custodian could not sign off: %s", type(fault).__name__)
 
 

@@ -6,6 +6,7 @@ import pytest
 
 from twinlock.clock import ManualClock
 from twinlock.custody.guards import Guards, on_behalf_of
+from twinlock.custody.operations import Account, Operation
 from twinlock.custody.port import USER, Asker, Initiator, service
 from twinlock.custody.settings import GuardSettings
 from twinlock.keys.ports import Denied, Unavailable, VaultFailure
@@ -34,10 +35,10 @@ def call(
     asked = False
     with suppress(VaultFailure, KeyboardInterrupt):
         if who is not None:
-            with on_behalf_of(Asker(who, Cause("test"))), guards.around(key, tenant):
+            with on_behalf_of(Asker(who, Cause("test"))), guards.around(key, Account(tenant), Operation.UNWRAP):
                 asked = True
         else:
-            with guards.around(key, "acme"):
+            with guards.around(key, Account("acme"), Operation.UNWRAP):
                 asked = True
                 if answer is not None:
                     raise answer
@@ -93,7 +94,7 @@ def test_law_5_cut_off_proves_nothing(clock: ManualClock) -> None:
     """Law 5: whoever is cut off is told that the vault did not answer, and that this does not count."""
     guards = opened(clock)
     call(guards, answer=SILENCE)
-    with pytest.raises(Unavailable) as cut, guards.around(KEY, "acme"):
+    with pytest.raises(Unavailable) as cut, guards.around(KEY, Account("acme"), Operation.UNWRAP):
         raise AssertionError("the vault was asked")
 
     assert (False, "breaker", KEY) == (cut.value.counts, cut.value.raw, cut.value.uri)

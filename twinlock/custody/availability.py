@@ -12,6 +12,7 @@ from twinlock.custody.audit import AuditLog
 from twinlock.custody.entries import entry
 from twinlock.custody.errors import KeyRefused
 from twinlock.custody.guards import Guards
+from twinlock.custody.operations import Operation
 from twinlock.custody.policies import Policy
 from twinlock.custody.port import Asker
 from twinlock.custody.rows import StoredPolicyKey
@@ -33,7 +34,7 @@ class AvailabilityKeys:
         """Return the policy key, or how the provider's vault failed; only after `announce`."""
         wrapped = stored.copies[Slot.AVAILABILITY]
         try:
-            with self._guards.around(wrapped.uri, stored.tenant_id):
+            with self._guards.around(wrapped.uri, stored.account, Operation.UNWRAP):
                 return await unwrap_verified(self._vault, wrapped, stored, Slot.AVAILABILITY, self._deadline)
         except VaultFailure as failure:
             return failure
@@ -68,7 +69,7 @@ class AvailabilityKeys:
         if copy is None:
             return False
         try:
-            with self._guards.around(copy.uri, stored.tenant_id):
+            with self._guards.around(copy.uri, stored.account, Operation.DESCRIBE):
                 async with asyncio.timeout(self._deadline):
                     await self._vault.describe(copy.uri)
         except Denied:

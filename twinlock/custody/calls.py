@@ -7,6 +7,7 @@ from dataclasses import dataclass
 
 from schemas.identifiers import Slot
 from twinlock.custody.guards import Guards
+from twinlock.custody.operations import Account, Operation
 from twinlock.custody.rows import StoredPolicyKey
 from twinlock.custody.unwrap import CLASSIFIER, no_answer, unwrap_verified
 from twinlock.keys.ports import Corrupt, KeyDescription, Vault, WrappedKey
@@ -21,7 +22,7 @@ class VaultCalls:
     vault: Vault
     uri: str
     guards: Guards
-    tenant_id: str  # whose budget it is
+    account: Account  # whose budget it is
     deadline: float
     until: float  # on the event loop's clock: when the caller's own deadline is over
 
@@ -30,23 +31,23 @@ class VaultCalls:
 
     async def describe(self, version: str | None = None) -> KeyDescription:
         """Describe one version of the key, by default the newest."""
-        async with self._guarded():
+        async with self._guarded(Operation.DESCRIBE):
             return await self.vault.describe(self.uri, version)
 
     async def wrap(self, key: SecretKey, stored: StoredPolicyKey, slot: Slot) -> WrappedKey:
         """Wrap a policy key for one slot, and have the vault unwrap it again before it counts as wrapped."""
         context = stored.context(slot)
-        async with self._guarded():
+        async with self._guarded(Operation.WRAP):
             wrapped = await self.vault.wrap(self.uri, seal(key, context), context.encode())
-        with self.guards.around(self.uri, self.tenant_id):
+        with self.guards.around(self.uri, self.account, Operation.UNWRAP):
             again = await unwrap_verified(self.vault, wrapped, stored, slot, self._patience())
         again.wipe()
         return wrapped
 
     @asynccontextmanager
-    async def _guarded(self) -> AsyncIterator[None]:
+    async def _guarded(self, operation: Operation) -> AsyncIterator[None]:
         patience = self._patience()
-        with self.guards.around(self.uri, self.tenant_id):
+        with self.guards.around(self.uri, self.account, operation):
             try:
                 async with asyncio.timeout(patience):
                     yield

@@ -76,6 +76,7 @@ class LocalCustodian:
             Workload.MAILBOX: Failover(slots, rng),
             Workload.SITE: Hedged(slots, clock, latencies, settings.hedge, rng),
         }
+        self._store = store
         self._clock = clock
         self._store = store
         self._settings = settings
@@ -128,6 +129,10 @@ class LocalCustodian:
     def cached(self) -> Iterator[CacheLine]:
         """Name the policy keys in memory and when they expire, on the monotonic clock."""
         return self._attempts.cache.lines()
+
+    async def count_operations(self) -> None:
+        """Write down how often vaults were asked since the last time."""
+        await self._guards.tally.flush(self._store)
 
     def close(self) -> None:
         """Wipe every policy key."""

@@ -13,6 +13,7 @@ from contextvars import ContextVar
 from enum import Enum
 from typing import NoReturn
 
+from twinlock.custody.operations import Account, Operation, Tally
 from twinlock.custody.port import Asker, InitiatorClass
 from twinlock.custody.settings import GuardSettings
 from twinlock.keys.ports import Clock, Unavailable, VaultFailure
@@ -111,9 +112,10 @@ class Breaker:
 
 
 class Guards:
-    """Let calls of vaults through, or cut them off."""
+    """Let calls of vaults through, each counted in `tally`, or cut them off."""
 
     def __init__(self, clock: Clock, settings: GuardSettings) -> None:
+        self.tally = Tally(clock)
         self._clock = clock
         self._settings = settings
         self._breakers: dict[str, Breaker] = {}
@@ -129,11 +131,12 @@ class Guards:
         return sorted(vault for vault, breaker in self._breakers.items() if breaker.open)
 
     @contextmanager
-    def around(self, uri: str, tenant_id: str) -> Iterator[None]:
+    def around(self, uri: str, account: Account, operation: Operation) -> Iterator[None]:
         """Guard the one call of a vault that the block makes; raise `Unavailable` where it must not be made now."""
         vault = "/".join(uri.split("/")[:3])  # what answers: scheme and authority
         breaker = self._breaker(vault)
-        self._admit(vault, breaker, uri, tenant_id)
+        self._admit(vault, breaker, uri, account.tenant_id)
+        self.tally.note(vault, account, operation)
         try:
             yield
         except Unavailable as silence:

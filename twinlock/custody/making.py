@@ -9,6 +9,7 @@ from twinlock.custody.calls import VaultCalls
 from twinlock.custody.decision import ROOT_SLOTS
 from twinlock.custody.entries import entry
 from twinlock.custody.guards import Guards
+from twinlock.custody.operations import Account, Operation
 from twinlock.custody.port import Asker, MadePolicyKey, PolicyKeyOrder
 from twinlock.custody.rows import StoredPolicyKey
 from twinlock.custody.settings import CustodySettings
@@ -62,7 +63,7 @@ class PolicyKeyMaker:
         copies: list[tuple[Slot, WrappedKey]] = []
         roots: list[KeyDescription] = []
         for slot, uri in zip(ROOT_SLOTS, order.root_uris, strict=True):
-            calls = self._calls(self.vaults.of(uri), uri, order.tenant_id, until)
+            calls = self._calls(self.vaults.of(uri), uri, stored.account, until)
             wrapped, description = await calls.wrap_described(key, stored, slot)
             copies.append((slot, wrapped))
             roots.append(description)
@@ -72,16 +73,16 @@ class PolicyKeyMaker:
 
     async def _availability_copy(self, uri: str, key: SecretKey, stored: StoredPolicyKey, until: float) -> WrappedKey:
         try:
-            with self.guards.around(uri, stored.tenant_id):
+            with self.guards.around(uri, stored.account, Operation.CREATE):
                 async with asyncio.timeout_at(until):
                     await self.availability.create(uri)
         except TimeoutError:
             raise no_answer(uri, self.settings.vault_deadline) from None
-        calls = self._calls(self.availability, uri, stored.tenant_id, until)
+        calls = self._calls(self.availability, uri, stored.account, until)
         return await calls.wrap(key, stored, Slot.AVAILABILITY)
 
-    def _calls(self, vault: Vault, uri: str, tenant_id: str, until: float) -> VaultCalls:
-        return VaultCalls(vault, uri, self.guards, tenant_id, self.settings.vault_deadline, until)
+    def _calls(self, vault: Vault, uri: str, account: Account, until: float) -> VaultCalls:
+        return VaultCalls(vault, uri, self.guards, account, self.settings.vault_deadline, until)
 
 
 def _ordered(order: PolicyKeyOrder, asker: Asker) -> AuditEntry:

@@ -8,6 +8,7 @@ from twinlock.custody.audit import AuditLog
 from twinlock.custody.calls import VaultCalls
 from twinlock.custody.entries import entry
 from twinlock.custody.guards import Guards
+from twinlock.custody.operations import Account
 from twinlock.custody.port import Asker, Probe
 from twinlock.custody.rows import StoredPolicyKey
 from twinlock.custody.settings import CustodySettings
@@ -34,7 +35,7 @@ class RootKeyProbe:
         try:
             until = asyncio.get_running_loop().time() + asker.deadline
             # A key that is only tried belongs to nobody yet: all of those share one budget.
-            calls = VaultCalls(self.vaults.of(uri), uri, self.guards, "", self.settings.vault_deadline, until)
+            calls = VaultCalls(self.vaults.of(uri), uri, self.guards, Account(), self.settings.vault_deadline, until)
             description = await calls.describe()
             await _round_trip(calls)
         except VaultFailure as failure:

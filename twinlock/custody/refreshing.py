@@ -112,7 +112,7 @@ class PolicyKeyRefresher:
     async def _slot(self, work: _Work, slot: Slot) -> tuple[WrappedKey, KeyDescription]:
         policy, old = work.view.policy, work.view.stored.copies[slot]
         vault, deadline = self._vaults.of(old.uri), self._settings.vault_deadline
-        calls = VaultCalls(vault, old.uri, self._guards, policy.tenant_id, deadline, work.until)
+        calls = VaultCalls(vault, old.uri, self._guards, work.view.stored.account, deadline, work.until)
         newest = await calls.describe()
         _check_pin(policy, slot, old, newest, work)
         if newest.version == old.version:

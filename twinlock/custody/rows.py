@@ -7,6 +7,7 @@ from sqlalchemy import select
 
 from schemas.identifiers import Slot
 from twinlock.custody.decision import AvailabilityKeyState
+from twinlock.custody.operations import Account
 from twinlock.custody.policies import Policy, load_policy
 from twinlock.errors import NotFound
 from twinlock.keys.context import PolicyKeyContext
@@ -30,6 +31,11 @@ class StoredPolicyKey:
     def context(self, slot: Slot) -> PolicyKeyContext:
         """Place the copy of one slot."""
         return PolicyKeyContext(self.tenant_id, self.policy_id, self.generation, slot.value)
+
+    @property
+    def account(self) -> Account:
+        """Say for whom a vault is called about it."""
+        return Account(self.tenant_id, self.policy_id)
 
     def vault(self, slot: Slot) -> str:
         """Name what answers for a slot: scheme and authority of its key's URI, nothing where the copy is gone."""

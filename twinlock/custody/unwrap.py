@@ -14,6 +14,7 @@ from schemas.identifiers import Slot
 from twinlock.custody.decision import ROOT_SLOTS
 from twinlock.custody.guards import Guards
 from twinlock.custody.latency import Latencies
+from twinlock.custody.operations import Operation
 from twinlock.custody.rows import StoredPolicyKey
 from twinlock.custody.settings import GuardSettings
 from twinlock.custody.verdicts import SlotVerdict
@@ -90,7 +91,8 @@ class SlotAsker:
         if wrapped is None:
             raise Corrupt("the stored copy is gone", uri="", classifier=CLASSIFIER, exact=True)
         vault = self._vaults.of(wrapped.uri)
-        with self._guards.around(wrapped.uri, stored.tenant_id), self._latencies.timed(stored.vault(slot)):
+        guarded = self._guards.around(wrapped.uri, stored.account, Operation.UNWRAP)
+        with guarded, self._latencies.timed(stored.vault(slot)):
             return await unwrap_verified(vault, wrapped, stored, slot, self._deadline)
 
 

@@ -83,4 +83,5 @@ def keeping(custodian: LocalCustodian, settings: WorkerSettings) -> tuple[Period
         "refresh ahead": custodian.ahead.run,
     }
     looks = Periodic("look at root keys", LOOK_SECONDS, custodian.looks.look_due)
-    return (*(Periodic(name, settings.reconcile_seconds, run) for name, run in parts.items()), looks)
+    counting = Periodic("count vault operations", settings.count_seconds, custodian.count_operations)
+    return (*(Periodic(name, settings.reconcile_seconds, run) for name, run in parts.items()), looks, counting)

@@ -4,6 +4,7 @@ from sqlalchemy import (
     BigInteger,
     Boolean,
     Column,
+    Date,
     ForeignKey,
     ForeignKeyConstraint,
     Index,
@@ -226,4 +227,17 @@ audit_sealing = Table(
     Column("until", UtcDateTime),
     Column("broken", String(1000)),
     Column("told", Boolean, nullable=False),
+)
+
+# How often vaults were asked: what a tenant's use of them costs. No keys of other tables, so that a count outlives what
+# it was for; a key that was only tried belongs to no tenant.
+vault_operations = Table(
+    "vault_operations",
+    metadata,
+    Column("day", Date, primary_key=True),
+    Column("tenant_id", String(36), primary_key=True),
+    Column("policy_id", String(36), primary_key=True),
+    Column("vault", String(500), primary_key=True),
+    Column("operation", String(10), primary_key=True),
+    Column("count", BigInteger, nullable=False),
 )

@@ -1,0 +1,116 @@
+"""What a tenant's vaults cost: the operations of a month, the keys that there are, and a table of prices."""
+
+from collections import defaultdict
+from collections.abc import Mapping
+from dataclasses import dataclass, field
+from datetime import UTC, date, datetime, time
+
+from sqlalchemy import func, select
+
+from schemas.identifiers import Workload
+from twinlock.custody.decision import AvailabilityKeyState
+from twinlock.store.tables.content import containers
+from twinlock.store.tables.custody import availability_keys, policies, root_keys, vault_operations
+from twinlock.store.unit import Reader
+
+
+@dataclass(frozen=True, slots=True)
+class Price:
+    """Say what a vault costs, in US dollars."""
+
+    per_10000_operations: float = 0.0
+    per_key_and_month: float = 0.0
+
+
+_EVERY = 10_000.0  # operations, the unit in which vendors price them
+_FREE = {"local": Price()}
+
+
+@dataclass(frozen=True, slots=True)
+class CostSettings:
+    """Hold the price table: by vault (`bao+https://HOST:PORT`), or else by scheme (`bao+https`), or else `other`.
+
+    An embedded vault costs nothing unless the table says so.
+    """
+
+    other: Price = field(default_factory=lambda: Price(0.03, 1.0))  # what the large clouds ask for a key in an HSM
+    prices: Mapping[str, Price] = field(default_factory=dict)
+
+    def of(self, vault: str) -> Price:
+        """Return the price of a vault."""
+        for name in (vault, vault.partition("://")[0]):
+            if found := self.prices.get(name, _FREE.get(name)):
+                return found
+        return self.other
+
+
+@dataclass(frozen=True, slots=True)
+class Month:
+    """Name a month, from its first day to the first of the next."""
+
+    first: date
+
+    @property
+    def end(self) -> date:
+        """Return the first day that is not in it."""
+        year, month = divmod(self.first.year * 12 + self.first.month, 12)
+        return date(year, month + 1, 1)
+
+    def __str__(self) -> str:
+        return f"{self.first:%Y-%m}"
+
+
+@dataclass(frozen=True, slots=True)
+class VaultCost:
+    """Hold what one vault did for a tenant in a month, and what that costs."""
+
+    vault: str
+    operations: Mapping[str, int]
+    keys: int
+    price: Price
+
+    @property
+    def count(self) -> int:
+        """Return how often it was asked."""
+        return sum(self.operations.values())
+
+    @property
+    def usd(self) -> float:
+        """Return what it costs."""
+        return self.count / _EVERY * self.price.per_10000_operations + self.keys * self.price.per_key_and_month
+
+
+async def costs_of(reader: Reader, tenant_id: str, month: Month, settings: CostSettings) -> list[VaultCost]:
+    """Return what each vault costs a tenant, by the vault's name; keys are counted as they stand now."""
+    operations: defaultdict[str, dict[str, int]] = defaultdict(dict)
+    row = vault_operations.c
+    asked = (
+        select(row.vault, row.operation, func.sum(row["count"]).label("asked"))
+        .where(row.tenant_id == tenant_id, row.day >= month.first, row.day < month.end)
+        .group_by(row.vault, row.operation)
+        .order_by(row.vault, row.operation)
+    )
+    for line in await reader.rows(asked):
+        operations[line.vault][line.operation] = int(line.asked)
+    keys = {vault: len(found) for vault, found in (await _keys(reader, tenant_id, month)).items()}
+    vaults = sorted({*operations, *keys})
+    return [VaultCost(vault, operations[vault], keys.get(vault, 0), settings.of(vault)) for vault in vaults]
+
+
+async def users_of(reader: Reader, tenant_id: str) -> int:
+    """Return how many users share the costs: a tenant's mailboxes, whose people are those of its sites as well."""
+    owned = (containers.c.tenant_id == tenant_id, containers.c.workload == Workload.MAILBOX)
+    return int(await reader.scalar(select(func.count()).where(*owned)))
+
+
+async def _keys(reader: Reader, tenant_id: str, month: Month) -> Mapping[str, set[str]]:
+    before = datetime.combine(month.end, time(), UTC)
+    own = (policies.c.tenant_id == tenant_id, policies.c.created_at < before)
+    roots = select(root_keys.c.uri).join(policies, policies.c.id == root_keys.c.policy_id)
+    kept = select(availability_keys.c.uri).join(policies, policies.c.id == availability_keys.c.policy_id)
+    kept = kept.where(availability_keys.c.state != AvailabilityKeyState.DESTROYED)
+    found: defaultdict[str, set[str]] = defaultdict(set)
+    for query in (roots, kept):
+        for row in await reader.rows(query.where(*own)):
+            found["/".join(row.uri.split("/")[:3])].add(row.uri)
+    return found
