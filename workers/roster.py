@@ -182,7 +182,7 @@ def _recovery_upkeep(place: Workplace) -> Sequence[Periodic]:
     return (
         Periodic("take up what was approved", often, lambda: taking_up.look(place.store, carrying, grace)),
         Periodic("retire availability keys", often, lambda: retire(place.store, recovering)),
-        _reconciler(place, RECOVERY_HANDLER),
+        *_reconcilers(place, RECOVERY_HANDLER),
     )
 
 
