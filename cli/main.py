@@ -17,6 +17,7 @@ from cli.commands import (
     cost,
     demo,
     dlq,
+    drill,
     errors,
     init,
     key,
@@ -48,7 +49,7 @@ app = typer.Typer(
 
 _CONTENT = (mailbox, site)
 _PEOPLE = (tenant, approver, approval)
-_BREAK_GLASS = (recovery,)
+_BREAK_GLASS = (recovery, drill)
 _OPERATIONS = (publish, publisher, dlq, broker, worker, schema, status, errors, alerts, webhook, audit, cost)
 _NOUNS = (init, *_PEOPLE, key, vault, policy, *_BREAK_GLASS, *_CONTENT, *_OPERATIONS)
 for module in _NOUNS:

@@ -41,9 +41,8 @@ def register(app: typer.Typer) -> None:
 
 def init(settings: Settings, timeout: float, shows: bool) -> Result:
     """Make a home: database, secrets, the provider's keys and policy."""
-    home.prepare(settings.home)
     with asyncio.Runner() as runner:
-        changed = runner.run(_locked(settings, timeout))
+        changed = runner.run(make_home(settings, timeout))
     document = {
         "home": str(settings.home),
         "database": settings.shown_database,
@@ -54,8 +53,9 @@ def init(settings: Settings, timeout: float, shows: bool) -> Result:
     return Result(document, [f"{settings.home} {said}", fields(document)])
 
 
-async def _locked(settings: Settings, timeout: float) -> bool:
-    """Let one process at a time make the home: the others find it made."""
+async def make_home(settings: Settings, timeout: float) -> bool:
+    """Make a home and say whether anything was missing; one process at a time does, and the others find it made."""
+    home.prepare(settings.home)
     with FileLock(settings.home / INIT_LOCK) as lock:
         try:
             async with asyncio.timeout(timeout):

@@ -4,6 +4,7 @@ from collections.abc import Iterable
 from datetime import datetime
 from enum import StrEnum
 
+from schemas.identifiers import Workload
 from twinlock.custody.decision import Outcomes
 from twinlock.custody.settings import CustodySettings
 from twinlock.custody.verdicts import SlotStanding, Standing
@@ -55,3 +56,8 @@ def bound_seconds(settings: CustodySettings) -> float:
 def revoked_bound_seconds(settings: CustodySettings) -> float:
     """Return how long after a revocation on our side a key may still be in use, whatever hangs (law 8)."""
     return settings.epoch_seconds + settings.keep_seconds
+
+
+def silent_bound_seconds(settings: CustodySettings, workload: Workload) -> float:
+    """Return how long after its last unwrap a key may still be in use when neither vault answers: to its expiry."""
+    return settings.ttl(workload) + settings.keep_seconds
