@@ -18,6 +18,7 @@ SECRETS = "secrets"
 AUDIT_KEY = Path(SECRETS, "audit.key")
 CHECKPOINT_KEY = "audit-checkpoint.key"
 CHECKPOINT_PUBLIC = "audit-checkpoint.pub"
+MARK = Path(SECRETS, "restore.mark")  # no backup may bring it back: see docs/backup.md
 INIT_LOCK = "init.lock"
 
 _KEY_BYTES = 32

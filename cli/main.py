@@ -26,6 +26,7 @@ from cli.commands import (
     publish,
     publisher,
     recovery,
+    restore,
     schema,
     site,
     status,
@@ -49,7 +50,7 @@ app = typer.Typer(
 
 _CONTENT = (mailbox, site)
 _PEOPLE = (tenant, approver, approval)
-_BREAK_GLASS = (recovery, drill)
+_BREAK_GLASS = (recovery, drill, restore)
 _OPERATIONS = (publish, publisher, dlq, broker, worker, schema, status, errors, alerts, webhook, audit, cost)
 _NOUNS = (init, *_PEOPLE, key, vault, policy, *_BREAK_GLASS, *_CONTENT, *_OPERATIONS)
 for module in _NOUNS:

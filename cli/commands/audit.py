@@ -58,7 +58,7 @@ async def show_all(
 @command(noun, "verify")
 async def verify_all(session: Session, checkpoint: Kept = None) -> Result:
     """Find any edit, deletion, insertion, gap or cut in the whole log, and seals that are overdue."""
-    kept = _read_kept(session, checkpoint) if checkpoint else {}
+    kept = read_kept(session.parts.settings.home, checkpoint) if checkpoint else {}
     document, failure = await _inspected(session, kept)
     return Result(document, [fields(document)], failure)
 
@@ -133,7 +133,8 @@ def _verdict(inspection: Inspection) -> tuple[dict[str, Any], Failure | None]:
     return document, Failure(f"the audit log is not intact: {first}", "docs/audit.md says what that can mean")
 
 
-def _read_kept(session: Session, path: Path) -> dict[int, Signed]:
+def read_kept(place: Path, path: Path) -> dict[int, Signed]:
+    """Return a checkpoint that was kept in a file, by its seal; refuse what this home's key did not sign."""
     try:
         said = json.loads(path.read_bytes())
         event = AuditCheckpointed.model_validate(said.get("data", said))
@@ -141,7 +142,7 @@ def _read_kept(session: Session, path: Path) -> dict[int, Signed]:
         raise UsageFault(f"{path} is no checkpoint", hint="keep what this shows: twinlock audit checkpoint") from None
     signed = Signed(statement_of(event), bytes.fromhex(event.signature))
     try:
-        verify(home.read_checkpoint_public(session.parts.settings.home), SIGNED, signed.statement, signed.signature)
+        verify(home.read_checkpoint_public(place), SIGNED, signed.statement, signed.signature)
     except BadSignature:
         raise UsageFault(f"{path} is not signed by this installation", hint="see: twinlock audit key") from None
     return {event.seal: signed}

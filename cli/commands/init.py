@@ -19,6 +19,7 @@ from cli.settings import EMBEDDED, Settings
 from cli.settling import EmbeddedSettling
 from cli.wiring import Parts, clock_for, open_store
 from cli.wiring.embedded import embedded
+from cli.wiring.marking import make_mark
 from events.home_lock import POLL_SECONDS, FileLock
 from schemas.identifiers import PROVIDER, SERVICE_POLICIES, AvailabilityMode, Workload
 from schemas.requests import PolicyRequested
@@ -76,6 +77,7 @@ async def _init(settings: Settings, timeout: float) -> bool:
         migrated = await migrate.upgrade(store.engine)
         async with store.begin(Cause(new_id())) as unit:
             migrated |= await ensure_installation(unit)
+        await make_mark(settings.home, store, migrated=migrated)
         # The provider's own keys are made here and now, whatever carries the events later.
         async with embedded(settings, clock, store) as parts:
             made = await _make_provider(parts, timeout)

@@ -1,6 +1,7 @@
 """What the operator's commands write to the audit log with, and what they act on approvals with."""
 
 from cli import home
+from cli.wiring.marking import guard_of
 from cli.wiring.parts import Parts
 from schemas.names import OPERATOR
 from twinlock.approvals.acting import Approvals
@@ -26,4 +27,5 @@ def approvals_of(parts: Parts) -> Approvals:
             f"{parts.settings.home} has no key for the audit log, and this has to be audited",
             hint="run it in the home that `twinlock init` made",
         )
-    return Approvals(parts.store, audit, parts.settings.approvals, tells=not parts.settings.is_fleet)
+    guard = guard_of(parts.settings.home)
+    return Approvals(parts.store, audit, parts.settings.approvals, not parts.settings.is_fleet, guard)

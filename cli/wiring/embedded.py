@@ -12,6 +12,7 @@ from sqlalchemy import select
 
 from cli import home
 from cli.settings import Settings
+from cli.wiring.marking import guard_of
 from cli.wiring.parts import Parts, build
 from cli.wiring.sealing import of_home, seal_before_leaving
 from cli.wiring.vaults import open_vaults
@@ -47,7 +48,14 @@ async def local_custodian(
     audit = AuditLog(store, writer, home.read_audit_key(settings.home), clock)
     async with open_vaults(settings, clock) as (vaults, availability):
         custodian = LocalCustodian(
-            store, vaults, availability, audit, clock, settings=settings.custody, instance=_instance(writer)
+            store,
+            vaults,
+            availability,
+            audit,
+            clock,
+            settings=settings.custody,
+            instance=_instance(writer),
+            guard=guard_of(settings.home),
         )
         try:
             yield custodian

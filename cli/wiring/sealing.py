@@ -5,6 +5,7 @@ import logging
 
 from cli import home
 from cli.settings import Settings
+from cli.wiring.marking import move_mark
 from twinlock.custody.sealing import Sealer
 from twinlock.store.unit import Store, new_id
 
@@ -33,5 +34,6 @@ async def seal_before_leaving(settings: Settings, store: Store) -> None:
     try:
         async with asyncio.timeout(_SECONDS):
             await of_home(settings, store).pass_once(insist=True)
+            await move_mark(settings.home, store)
     except Exception as fault:  # noqa: BLE001  # what was done is done; the next command seals, and `verify` tells
         log.warning("the audit log could not be sealed: %s", type(fault).__name__)

@@ -18,6 +18,7 @@ from twinlock.approvals.statement import Action, NamedApprover
 from twinlock.approvals.telling import expire, tell
 from twinlock.custody import revocations
 from twinlock.custody.audit import AuditEntry, AuditLog, Scalar
+from twinlock.custody.mark import RestoreGuard
 from twinlock.custody.policies import Policy
 from twinlock.custody.revocations import Change as Revocation
 from twinlock.custody.rows import read_policy
@@ -47,6 +48,7 @@ class Approvals:
     audit: AuditLog
     settings: ApprovalSettings
     tells: bool
+    guard: RestoreGuard | None = None  # a restored database may have forgotten that an approval was used
 
     async def add_approver(
         self, cause: Cause, tenant: str, name: str, public_key: bytes, reason: str = ""
@@ -130,6 +132,8 @@ class Approvals:
     async def _acting(self, cause: Cause, act: Act) -> AsyncIterator[Unit]:
         try:
             async with self.store.begin(cause) as unit:
+                if self.guard is not None:
+                    await self.guard.check(unit)
                 yield unit
                 if self.tells:
                     await self._tell(unit, act.tenant_id)

@@ -1,6 +1,6 @@
 """Carry out what two approvers signed: at once for what is here; whatever is not, its own worker carries out."""
 
-from collections.abc import Awaitable, Callable, Mapping
+from collections.abc import Awaitable, Callable, Mapping, Sequence
 from dataclasses import dataclass
 from datetime import datetime, timedelta
 from types import MappingProxyType
@@ -16,6 +16,7 @@ from twinlock.approvals.rows import Approval, find_approval, set_state
 from twinlock.approvals.statement import Action
 from twinlock.custody import revocations
 from twinlock.custody.audit import AuditEntry, AuditLog, Scalar
+from twinlock.custody.chain import moment
 from twinlock.custody.rows import read_policy
 from twinlock.store.tables.approvals import approval_signatures, approvals
 from twinlock.store.unit import Unit
@@ -52,11 +53,16 @@ async def change_approvers(unit: Unit, approvers: Approvers, link: Link, audit: 
     except BrokenChain as broken:
         raise Refused(f"approver {link.name}: {broken.detail}", hint="see: twinlock approver list TENANT") from None
     kind = "approver-added" if link.change is Change.ADD else "approver-removed"
-    detail: dict[str, Scalar] = {
+    detail: dict[str, Scalar | Sequence[Scalar]] = {
         "name": link.name,
         "public_key": link.public_key.hex(),
         "number": link.number,
         "hash": after.head.hex(),
+        # With these it can be made again, should the database be restored from an older backup.
+        "at": moment(link.at),
+        "counts_from": moment(link.counts_from),
+        "statement": link.statement.hex(),
+        "signatures": [f"{each.fingerprint}:{each.signature.hex()}" for each in link.signatures],
         "sender": unit.sender,
     }
     await audit.append(unit, AuditEntry(kind, approvers.origin.tenant_id, None, detail))

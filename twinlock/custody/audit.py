@@ -68,6 +68,12 @@ def is_genuine(key: SecretKey | bytes, row: Any) -> bool:
     return hmac.compare_digest(row.mac, entry_mac(key, row.writer, row.sequence, row.at, entry))
 
 
+async def lock_writer(unit: Unit, writer: str) -> None:
+    """Let nobody else write as this writer for the rest of the transaction: they would take the same number."""
+    if unit.connection.dialect.name == "postgresql":  # SQLite has one writer anyway
+        await unit.execute(select(func.pg_advisory_xact_lock(func.hashtextextended(f"audit:{writer}", 0))))
+
+
 @dataclass(eq=False, slots=True)
 class _Ticket:
     entries: tuple[AuditEntry, ...]
@@ -118,9 +124,7 @@ class AuditLog:
             self._waiting.pop(ticket, None)
 
     async def _last(self, unit: Unit) -> int:
-        if unit.connection.dialect.name == "postgresql":
-            # Two transactions of one writer would read the same last number; SQLite has one writer anyway.
-            await unit.execute(select(func.pg_advisory_xact_lock(func.hashtextextended(f"audit:{self._writer}", 0))))
+        await lock_writer(unit, self._writer)
         last = await unit.scalar(
             select(func.max(audit_entries.c.sequence)).where(audit_entries.c.writer == self._writer)
         )

@@ -20,6 +20,7 @@ from twinlock.custody.hedge import Hedged
 from twinlock.custody.latency import Latencies
 from twinlock.custody.looking import KeyLooks
 from twinlock.custody.making import PolicyKeyMaker
+from twinlock.custody.mark import RestoreGuard
 from twinlock.custody.opening import PolicyKeyOpener
 from twinlock.custody.port import (
     Asker,
@@ -50,7 +51,8 @@ class LocalCustodian:
 
     Whatever uses a policy key is done only while the epoch is confirmed (law 8). `instance` names this process.
     `availability` is the provider's own vault. `witness` says whether something outside the customer's control answers
-    this process; by default that is the provider's vault describing the availability key.
+    this process; by default that is the provider's vault describing the availability key. `guard` keeps it from serving
+    from a restored database.
     """
 
     def __init__(
@@ -65,6 +67,7 @@ class LocalCustodian:
         rng: Random | None = None,
         witness: Witness | None = None,
         instance: Instance | None = None,
+        guard: RestoreGuard | None = None,
     ) -> None:
         settings = settings or CustodySettings()
         latencies = Latencies(clock, settings.hedge)
@@ -92,7 +95,7 @@ class LocalCustodian:
         self.looks = KeyLooks(store, vaults, guards, clock, settings)
         self.ahead = RefreshAhead(store, clock, settings, examiner, self._attempts, rng)
         instance = instance or Instance(new_id(), "custodian")
-        self.epoch = Epoch(store, self._attempts.cache, clock, settings, instance, self._report)
+        self.epoch = Epoch(store, self._attempts.cache, clock, settings, instance, self._report, guard)
 
     async def probe(self, uri: str, asker: Asker) -> Probe:
         """Check a root key live."""

@@ -18,12 +18,13 @@ from twinlock.custody import register, revocations
 from twinlock.custody.cache import KeyCache
 from twinlock.custody.errors import KeyNotYet
 from twinlock.custody.flight import SingleFlight
+from twinlock.custody.mark import Restored, RestoreGuard
 from twinlock.custody.port import Asker
 from twinlock.custody.register import Instance
 from twinlock.custody.settings import CustodySettings
 from twinlock.keys.ports import Clock
 from twinlock.store.postgres import DatabaseUnavailable
-from twinlock.store.unit import Cause, StaleRead, Store, new_id
+from twinlock.store.unit import Cause, Reader, StaleRead, Store, new_id
 
 log = logging.getLogger(__name__)
 
@@ -42,6 +43,7 @@ class Epoch:
         settings: CustodySettings,
         instance: Instance,
         report: Callable[[], register.Report],
+        guard: RestoreGuard | None = None,
     ) -> None:
         self._store = store
         self._cache = cache
@@ -49,6 +51,7 @@ class Epoch:
         self._settings = settings
         self._instance = instance
         self._report = report
+        self._guard = guard
         self._turn = asyncio.Lock()
         self._inline = SingleFlight[None]()  # a crowd that waits for one lock would come out of it one by one
         self._until: float | None = None
@@ -147,6 +150,7 @@ class Epoch:
 
     async def _drop_revoked(self) -> None:
         async with self._store.read() as reader:
+            await self._refuse_restored(reader)
             newest = await revocations.newest(reader)
             found = await revocations.after(reader, self._cache.epoch)
         if self._until is None or newest < self._cache.epoch:
@@ -156,6 +160,18 @@ class Epoch:
         elif found:
             dropped = self._cache.move_on(found[-1].number, {row.policy_id for row in found})
             log.warning("revocation %d confirmed: %d cached key(s) dropped", found[-1].number, dropped)
+
+    async def _refuse_restored(self, reader: Reader) -> None:
+        """Raise where the database is an older one; else keep outside of it what is confirmed next."""
+        if self._guard is None:
+            return
+        try:
+            await self._guard.check(reader)
+        except Restored:
+            self._until = None
+            self._cache.close()
+            raise
+        await self._guard.move_on(reader)
 
     async def _write(self) -> None:
         self._registered = True  # also where this is cancelled: it may be done all the same

@@ -209,6 +209,12 @@ def _newest(writer: str) -> Any:
     return select(func.max(_entry.sequence)).where(_entry.writer == writer)
 
 
+async def lock_chain(unit: Unit) -> None:
+    """Keep every sealer out for the rest of the transaction."""
+    await unit.execute(_first(unit))
+    await unit.row(select(audit_sealing).where(_sealing.name == _ONE).with_for_update())
+
+
 async def note_broken(unit: Unit, detail: str) -> None:
     """Keep that the log was found broken, until somebody finds it intact: the first break is the one that is told."""
     await unit.execute(_first(unit))

@@ -10,14 +10,17 @@ from cli.commands import alerts
 from cli.commands.policy_documents import describe, name_of
 from cli.commands.status import details
 from cli.commands.status.access import endangered, read_access
-from cli.commands.status.waiting import waiting
+from cli.commands.status.waiting import restored, waiting
+from cli.home import has_audit_key
 from cli.output import Result, Table, fields
 from cli.session import Session
+from cli.wiring.marking import marks_of
 from events import dead_letters
 from events.home_lock import HomeLock
 from twinlock.approvals.rows import list_approvals
 from twinlock.custody import revocations
 from twinlock.custody.fate import bound_seconds, revoked_bound_seconds
+from twinlock.custody.mark import lacking
 from twinlock.custody.policies import list_policies
 from twinlock.store.unit import Reader
 from workers.alert_emitter import reading
@@ -59,7 +62,8 @@ async def _read(reader: Reader, session: Session) -> dict[str, Any]:
         "locked_out": [each.document() for each in access if each.is_locked_out],
         "about_to_be_locked_out": endangered(access, told, custodians, now),
         "running": work,
-        "waits_for_a_person": waiting(await list_approvals(reader), await dead_letters.listing(reader), told, now),
+        "waits_for_a_person": await _restore(reader, session)
+        + waiting(await list_approvals(reader), await dead_letters.listing(reader), told, now),
         "policies": [await describe(reader, policy, now, settings.evidence) for policy in policies],
         "alerts": told,
         "custodians": custodians,
@@ -67,6 +71,13 @@ async def _read(reader: Reader, session: Session) -> dict[str, Any]:
         "queues": await details.queues(reader, now),
         "epoch": await revocations.newest(reader),
     }
+
+
+async def _restore(reader: Reader, session: Session) -> list[dict[str, Any]]:
+    """Describe that the database is older than the mark of this home, if it is: then nothing is served."""
+    place = session.parts.settings.home
+    lacks = await lacking(reader, marks_of(place).read()) if has_audit_key(place) else ""
+    return [restored(lacks)] if lacks else []
 
 
 def _home(session: Session) -> dict[str, Any]:

@@ -25,6 +25,18 @@ def waiting(
     return found + [_alert(alert) for alert in critical if alert["kind"] != "dead-letter"]
 
 
+def restored(lacks: str) -> dict[str, Any]:
+    """Describe that nothing is served until somebody has seen to a restore."""
+    return {
+        "what": "restore",
+        "id": None,
+        "tenant": None,
+        "about": f"nothing is served: {lacks}",
+        "due": None,
+        "next": "twinlock restore check",
+    }
+
+
 def _approval(approval: Approval) -> dict[str, Any]:
     signs = approval.state is ApprovalState.OPEN
     about = f"{approval.action} {approval.subject}: {len(approval.signed)} of {NEEDED} signatures"

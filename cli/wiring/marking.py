@@ -1,0 +1,84 @@
+"""The mark of a home as a file beside its secrets, and what holds the database against it."""
+
+import json
+import os
+from dataclasses import dataclass
+from pathlib import Path
+
+from sqlalchemy import select
+
+from cli.home import MARK
+from twinlock.custody.chain import Signed
+from twinlock.custody.mark import Mark, RestoreGuard, lacking
+from twinlock.errors import TwinlockError
+from twinlock.store.tables.custody import audit_seals
+from twinlock.store.unit import Store
+
+
+@dataclass(frozen=True, slots=True)
+class MarkFile:
+    """Keep a mark in a file that is there whole or not at all."""
+
+    path: Path
+
+    def read(self) -> Mark | None:
+        """Return the mark, or none where the file is gone; raise where it is damaged."""
+        try:
+            said = json.loads(self.path.read_bytes())
+            signed = said["statement"] and Signed(said["statement"].encode(), bytes.fromhex(said["signature"]))
+            return Mark(int(said["epoch"]), signed or None)
+        except FileNotFoundError:
+            return None
+        except (ValueError, KeyError, TypeError, AttributeError):
+            hint = "remove it, and hold the database against a checkpoint: twinlock restore check --checkpoint FILE"
+            raise TwinlockError(f"{self.path} is damaged", hint=hint) from None
+
+    def write(self, mark: Mark) -> None:
+        """Return when the mark is durable."""
+        signed = mark.signed
+        said = {
+            "epoch": mark.epoch,
+            "statement": signed and signed.statement.decode(),
+            "signature": signed and signed.signature.hex(),
+        }
+        draft = self.path.with_name(f"{self.path.name}.{os.getpid()}")
+        descriptor = os.open(draft, os.O_WRONLY | os.O_CREAT | os.O_TRUNC, 0o600)
+        with os.fdopen(descriptor, "w") as file:
+            json.dump(said, file)
+            file.flush()
+            os.fsync(file.fileno())
+        draft.replace(self.path)
+        folder = os.open(self.path.parent, os.O_RDONLY)
+        try:
+            os.fsync(folder)
+        finally:
+            os.close(folder)
+
+
+def marks_of(home: Path) -> MarkFile:
+    """Return where the mark of a home is."""
+    return MarkFile(home / MARK)
+
+
+def guard_of(home: Path) -> RestoreGuard:
+    """Return what refuses a database that is older than its home."""
+    return RestoreGuard(marks_of(home))
+
+
+async def make_mark(home: Path, store: Store, *, migrated: bool) -> None:
+    """Give a home its first mark; one whose database has a past, in today's shape, has lost it and gets none."""
+    marks = marks_of(home)
+    if marks.read() is not None:
+        return
+    async with store.read() as reader:
+        has_past = await reader.scalar(select(audit_seals.c.number).limit(1)) is not None
+    if migrated or not has_past:
+        marks.write(Mark())
+
+
+async def move_mark(home: Path, store: Store) -> None:
+    """Move the mark on to what was sealed just now, unless the database is older than it."""
+    guard = guard_of(home)
+    async with store.read() as reader:
+        if not await lacking(reader, guard.marks.read()):
+            await guard.move_on(reader)

@@ -1,0 +1,141 @@
+"""A custodian whose database was brought back to an older state, on both databases; below the commands."""
+
+import json
+from typing import TYPE_CHECKING, Any
+
+import pytest
+from sqlalchemy import delete, update
+
+from schemas.identifiers import PolicyState
+from twinlock.custody import revocations
+from twinlock.custody.audit import AuditLog
+from twinlock.custody.auditing import walk
+from twinlock.custody.chain import moment
+from twinlock.custody.custodian import LocalCustodian
+from twinlock.custody.errors import KeyRefused
+from twinlock.custody.mark import Mark, MemoryMarks, Restored, RestoreGuard
+from twinlock.custody.sealing import Sealer
+from twinlock.keys.signing import SigningKey
+from twinlock.restoring.checking import Restoring
+from twinlock.store.tables.custody import audit_checkpoints, audit_entries, audit_seals, policies
+from twinlock.store.tables.custody import revocations as rows
+from twinlock.store.unit import Cause, Store
+from twinlock.vaults.directory import VaultDirectory
+
+if TYPE_CHECKING:
+    from tests.integration.custody.conftest import Custody
+
+CAUSE, MAC_KEY = Cause("test"), bytes(32)
+
+
+class Installation:
+    """Hold a custodian with a mark, and what seals and exports its log."""
+
+    def __init__(self, custody: "Custody") -> None:
+        self.custody, self.store = custody, custody.store
+        self.key, self.marks = SigningKey.generate(), MemoryMarks(Mark())
+        self.audit = AuditLog(self.store, "custodian", MAC_KEY, custody.clock)
+        vaults, guard = VaultDirectory({"memory": custody.vault}), RestoreGuard(self.marks)
+        self.custodian = LocalCustodian(self.store, vaults, custody.provider, self.audit, custody.clock, guard=guard)
+
+    async def seal(self) -> None:
+        """Seal and sign what was written, and let the custodian see it."""
+        await Sealer(self.store, self.key, "test").pass_once(insist=True)
+        await self.custodian.epoch.confirm()
+
+    async def export(self) -> list[str]:
+        """Return the log as `audit export` writes it."""
+        lines = []
+        async with self.store.read() as reader:
+            async for piece in walk(reader):
+                lines += [_line(entry, piece.seal) for entry in piece.entries]
+        return lines
+
+    async def revoke(self) -> None:
+        """Revoke the policy."""
+        async with self.store.begin(CAUSE) as unit:
+            await revocations.change(unit, "p", PolicyState.REVOKED, self.audit)
+
+    def restoring(self) -> Restoring:
+        """Return what checks this installation after a restore."""
+        return Restoring(self.store, self.audit, MAC_KEY, self.key.public, self.marks)
+
+
+def _line(entry: Any, seal: Any) -> str:
+    said = {name: getattr(entry, name) for name in ("writer", "sequence", "kind", "tenant_id", "policy_id", "detail")}
+    place = seal and {"number": seal.number, "at": moment(seal.at), "head": seal.head.hex()}
+    return json.dumps({**said, "mac": entry.mac.hex(), "at": moment(entry.at), "seal": place})
+
+
+async def go_back(store: Store, seal: int, sequence: int) -> None:
+    """Bring the database back to before the policy was revoked."""
+    async with store.begin(CAUSE) as unit:
+        await unit.execute(delete(rows))
+        await unit.execute(update(policies).values(state="active"))
+        await unit.execute(delete(audit_checkpoints).where(audit_checkpoints.c.seal > seal))
+        await unit.execute(delete(audit_seals).where(audit_seals.c.number > seal))
+        await unit.execute(delete(audit_entries).where(audit_entries.c.sequence > sequence))
+
+
+async def test_replayed(custody: "Custody") -> None:
+    """A running custodian drops its keys when its database goes back, and refuses until it was replayed."""
+    ref = await custody.container(await custody.policy("p"))
+    place = Installation(custody)
+    await custody.open(ref, custodian=place.custodian)
+    await place.seal()
+    known = place.marks.read()
+    assert known is not None
+    before = len(await custody.audit())
+    await place.revoke()
+    await place.seal()
+    lines = await place.export()
+    await go_back(custody.store, known.seal, before)
+    custody.clock.advance(60)
+    with pytest.raises(Restored, match="lacks revocation 1"):
+        await custody.open(ref, custodian=place.custodian)
+
+    assert [] == list(place.custodian.cached())
+    assert not place.custodian.epoch.holds
+
+    found = await place.restoring().check(CAUSE, lines)
+
+    assert (1, 1) == (found.entries, found.replayed)
+    with pytest.raises(KeyRefused, match="revoked"):
+        await custody.open(ref, custodian=place.custodian)
+
+
+async def test_number_taken(custody: "Custody") -> None:
+    """A revocation whose number somebody has used since the restore is replayed under the next one."""
+    await custody.policy("p")
+    await custody.policy("q")
+    place = Installation(custody)
+    await place.seal()
+    before = len(await custody.audit())
+    await place.revoke()
+    await place.seal()
+    lines = await place.export()
+    await go_back(custody.store, 1, before)
+    async with custody.store.begin(CAUSE) as unit:
+        await revocations.change(unit, "q", PolicyState.REVOKED, place.audit)
+    found = await place.restoring().check(CAUSE, lines)
+    async with custody.store.read() as reader:
+        numbers = {row.policy_id: row.number for row in await reader.rows(rows.select())}
+
+    assert ({"q": 1, "p": 2}, 1) == (numbers, found.replayed)
+
+
+async def test_another_past(custody: "Custody") -> None:
+    """A database that went on without the custodian, to a seal of the same number, is no less an older one."""
+    await custody.policy("p")
+    place = Installation(custody)
+    await place.seal()
+    before = len(await custody.audit())
+    await place.revoke()
+    await place.seal()
+    await go_back(custody.store, 1, before)
+    async with custody.store.begin(CAUSE) as unit:
+        await revocations.change(unit, "p", PolicyState.REVOKED, place.audit)
+        await revocations.change(unit, "p", PolicyState.ACTIVE, place.audit)
+    await Sealer(custody.store, place.key, "test").pass_once(insist=True)
+    with pytest.raises(Restored, match="seal 2 of its audit log is not the one that was signed"):
+        await place.custodian.epoch.confirm()

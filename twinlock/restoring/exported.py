@@ -1,0 +1,101 @@
+"""Read an exported audit log, and believe nothing but what its MACs, its chain and a signed checkpoint vouch for."""
+
+import json
+from collections.abc import Iterable, Iterator, Mapping
+from dataclasses import dataclass, field
+from datetime import datetime
+from itertools import groupby
+from types import SimpleNamespace
+from typing import Any
+
+from twinlock.custody.chain import Run, Signed
+from twinlock.custody.inspection import Inspection
+from twinlock.custody.mark import Mark
+from twinlock.errors import TwinlockError
+
+_UNREADABLE = (ValueError, KeyError, TypeError, AttributeError)
+
+
+class BadExport(TwinlockError):
+    """Refuse an export that is no audit log of this installation, or not as new as what was signed."""
+
+    def __init__(self, detail: str) -> None:
+        super().__init__(f"the exported log can't be used: {detail}", hint="export one: twinlock audit export FILE")
+
+
+@dataclass(frozen=True, slots=True)
+class Sealed:
+    """Hold a seal with its head, and the entries that it covers."""
+
+    run: Run
+    head: bytes
+    entries: tuple[Any, ...]
+
+
+@dataclass(slots=True)
+class Exported:
+    """Hold the part of a log that the database does not have: from seal `common` on, and what was not sealed."""
+
+    common: int = 0
+    sealed: list[Sealed] = field(default_factory=list)
+    tail: list[Any] = field(default_factory=list)
+
+    @property
+    def entries(self) -> Iterator[Any]:
+        """Return its entries, in the order of the chain."""
+        for sealed in self.sealed:
+            yield from sealed.entries
+        yield from self.tail
+
+
+def read_export(lines: Iterable[str], heads: Mapping[int, bytes], inspection: Inspection, newest: Mark) -> Exported:
+    """Check a log from its first entry to its end; `heads` are those of the database's seals.
+
+    Raise `BadExport` unless all of it is genuine, and the checkpoint of `newest` is about it.
+    """
+    found, entries = Exported(), 0
+    try:
+        for (number, writer), group in groupby(map(_parse, lines), key=_place):
+            members = list(group)
+            if number is None:
+                inspection.take_tail(writer, members)
+                found.tail += members
+                continue
+            entries += len(members)
+            run = Run(number, writer, members[0].sequence, members[-1].sequence, members[0].sealed_at, entries)
+            sealed = Sealed(run, members[0].head, tuple(members))
+            inspection.take_seal(run, sealed.head, members, _signed(newest, number))
+            _keep(found, sealed, heads)
+    except _UNREADABLE as unreadable:
+        raise BadExport("a line of it can't be read") from unreadable
+    if inspection.breaks:
+        raise BadExport(str(inspection.breaks[0]))
+    if newest.seal > inspection.seals:
+        raise BadExport(f"it ends at seal {inspection.seals}, and seal {newest.seal} was signed: a newer one is needed")
+    return found
+
+
+def _keep(found: Exported, sealed: Sealed, heads: Mapping[int, bytes]) -> None:
+    number = sealed.run.number
+    if heads.get(number) == sealed.head and not found.sealed:
+        found.common = number
+    else:
+        found.sealed.append(sealed)
+
+
+def _signed(newest: Mark, number: int) -> list[Signed]:
+    return [newest.signed] if newest.signed is not None and newest.seal == number else []
+
+
+def _place(entry: Any) -> tuple[int | None, str]:
+    return entry.seal, entry.writer
+
+
+def _parse(line: str) -> Any:
+    said = json.loads(line)
+    seal = said.pop("seal")
+    said |= {"mac": bytes.fromhex(said["mac"]), "at": datetime.fromisoformat(said["at"]), "seal": None}
+    if seal is not None:
+        at, head = datetime.fromisoformat(seal["at"]), bytes.fromhex(seal["head"])
+        said |= {"seal": int(seal["number"]), "sealed_at": at, "head": head}
+    return SimpleNamespace(**said)

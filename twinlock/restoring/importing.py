@@ -1,0 +1,79 @@
+"""Put the lost part of the audit log back in its place, so that one chain goes on.
+
+What was written after the restore, if anything, stands where the lost entries belong: it is taken out, and written
+again behind them, as new entries that say when it happened.
+"""
+
+from collections.abc import Sequence
+from typing import Any
+
+from sqlalchemy import delete, func, insert, select
+
+from twinlock.custody.audit import AuditEntry, AuditLog, lock_writer
+from twinlock.custody.chain import moment
+from twinlock.custody.mark import Mark
+from twinlock.custody.sealing import lock_chain
+from twinlock.restoring.exported import Exported
+from twinlock.store.tables.custody import audit_checkpoints, audit_entries, audit_seals
+from twinlock.store.unit import Reader, Store, Unit
+
+_entry, _seal, _checkpoint = audit_entries.c, audit_seals.c, audit_checkpoints.c
+_SEALED = ("number", "writer", "first", "last", "at", "entries")
+_WRITTEN = ("writer", "sequence", "at", "kind", "tenant_id", "policy_id", "detail", "mac")
+
+
+async def put_back(unit: Unit, exported: Exported, newest: Mark, audit_key: bytes, store: Store) -> list[Any]:
+    """Write what the database lacks, and return those entries in the order of the chain."""
+    await lock_chain(unit)
+    ours = await _beyond(unit, exported.common)
+    for writer in sorted({entry.writer for entry in (*ours, *exported.entries)}):
+        await lock_writer(unit, writer)
+    stored = {_name(row) for row in ours}
+    theirs = {_name(entry) for entry in exported.entries}
+    strays = [row for row in ours if _name(row) not in theirs]
+    lost = [entry for entry in exported.entries if _name(entry) not in stored]
+    await _take_out(unit, exported.common, strays)
+    if lost:
+        rows = [{name: getattr(entry, name) for name in _WRITTEN} for entry in lost]
+        await unit.execute(insert(audit_entries), rows)
+    await _put_seals(unit, exported, newest)
+    await _write_again(unit, strays, audit_key, store)
+    return lost
+
+
+def _name(entry: Any) -> tuple[str, int, bytes]:
+    return entry.writer, entry.sequence, entry.mac
+
+
+async def _beyond(reader: Reader, common: int) -> Sequence[Any]:
+    """Return what the database holds beyond the seals that it shares with the export."""
+    last = select(_seal.writer, func.max(_seal.last).label("last")).where(_seal.number <= common).group_by(_seal.writer)
+    shared = last.subquery()
+    joined = select(audit_entries).join(shared, shared.c.writer == _entry.writer, isouter=True)
+    beyond = joined.where(_entry.sequence > func.coalesce(shared.c.last, 0))
+    return await reader.rows(beyond.order_by(_entry.at, _entry.writer, _entry.sequence))
+
+
+async def _take_out(unit: Unit, common: int, strays: Sequence[Any]) -> None:
+    for row in strays:
+        mine = (_entry.writer == row.writer, _entry.sequence == row.sequence)
+        await unit.execute(delete(audit_entries).where(*mine))
+    await unit.execute(delete(audit_seals).where(_seal.number > common))
+    await unit.execute(delete(audit_checkpoints).where(_checkpoint.seal > common))
+
+
+async def _put_seals(unit: Unit, exported: Exported, newest: Mark) -> None:
+    seals = [
+        {"head": sealed.head, **{name: getattr(sealed.run, name) for name in _SEALED}} for sealed in exported.sealed
+    ]
+    if seals:
+        await unit.execute(insert(audit_seals), seals)
+    if newest.signed is not None and newest.seal > exported.common:
+        signed = {"statement": newest.signed.statement, "signature": newest.signed.signature}
+        await unit.execute(insert(audit_checkpoints).values(seal=newest.seal, at=unit.clock.now(), **signed))
+
+
+async def _write_again(unit: Unit, strays: Sequence[Any], audit_key: bytes, store: Store) -> None:
+    for row in strays:
+        again = AuditEntry(row.kind, row.tenant_id, row.policy_id, {**row.detail, "happened_at": moment(row.at)})
+        await AuditLog(store, row.writer, audit_key, unit.clock).append(unit, again)
