@@ -72,7 +72,11 @@ async def local_recovering(
     """Open the second, smaller custodian, with vaults of its own that are closed in the end."""
     audit = AuditLog(store, writer, home.read_audit_key(settings.home), clock)
     async with open_vaults(settings, clock) as (vaults, availability):
-        yield LocalRecovering(store, vaults, availability, audit, clock, settings=settings.custody)
+        recovering = LocalRecovering(store, vaults, availability, audit, clock, settings=settings.custody)
+        try:
+            yield recovering
+        finally:
+            await _last(recovering.count_operations)
 
 
 def _instance(name: str) -> Instance:

@@ -16,6 +16,7 @@ from sqlalchemy import Row, and_, insert, or_, select, update
 from schemas.facts import AlertCleared, AlertRaised
 from schemas.identifiers import PROVIDER, Audience, PolicyState, Severity, Slot
 from twinlock.custody.guards import Guards
+from twinlock.custody.operations import Account, Operation
 from twinlock.custody.settings import CustodySettings
 from twinlock.custody.unwrap import Vaults, no_answer
 from twinlock.keys.ports import Clock, KeyDescription, VaultFailure
@@ -76,7 +77,7 @@ class KeyLooks:
 
     async def _describe(self, row: Row[Any], version: str | None) -> KeyDescription:
         vault, deadline = self._vaults.of(row.uri), self._settings.vault_deadline
-        with self._guards.around(row.uri, row.tenant_id):
+        with self._guards.around(row.uri, Account(row.tenant_id, row.policy_id), Operation.DESCRIBE):
             try:
                 async with asyncio.timeout(deadline):
                     return await vault.describe(row.uri, version)

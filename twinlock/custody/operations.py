@@ -22,6 +22,7 @@ class Operation(StrEnum):
     WRAP = "wrap"
     DESCRIBE = "describe"
     CREATE = "create"
+    DESTROY = "destroy"
 
 
 @dataclass(frozen=True, slots=True)

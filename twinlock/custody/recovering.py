@@ -7,6 +7,7 @@ from twinlock.custody.availability import AvailabilityKeys
 from twinlock.custody.entries import entry
 from twinlock.custody.guards import Guards, on_behalf_of
 from twinlock.custody.making import PolicyKeyMaker
+from twinlock.custody.operations import Account, Operation
 from twinlock.custody.port import Asker, Probe, Recovered, RecoveryOrder, RootAnswer
 from twinlock.custody.probing import RootKeyProbe
 from twinlock.custody.recovery import PolicyKeyRecoverer
@@ -76,12 +77,16 @@ class LocalRecovering:
         await self.audit.record(entry("availability-key-destruction", asker, **about, uri=uri))
         deadline = self._settings.vault_deadline
         try:
-            with on_behalf_of(asker), self._guards.around(uri, policy.tenant_id):
+            with on_behalf_of(asker), self._guards.around(uri, Account(policy.tenant_id, policy.id), Operation.DESTROY):
                 async with asyncio.timeout(deadline):
                     await self._availability.destroy(uri)
         except TimeoutError:
             raise no_answer(uri, deadline) from None
         await self.audit.record(entry("availability-key-destroyed", asker, **about, uri=uri))
+
+    async def count_operations(self) -> None:
+        """Write down how often vaults were called since the last time."""
+        await self._guards.tally.flush(self._store)
 
 
 def _answer(stored: StoredPolicyKey, found: Unwrapped) -> RootAnswer:

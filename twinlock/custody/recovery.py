@@ -87,7 +87,7 @@ class PolicyKeyRecoverer:
         self, key: SecretKey, stored: StoredPolicyKey, slot: Slot, root: NewRoot, until: float
     ) -> tuple[WrappedKey, KeyDescription]:
         vault, deadline = self.vaults.of(root.uri), self.settings.vault_deadline
-        calls = VaultCalls(vault, root.uri, self.guards, stored.tenant_id, deadline, until)
+        calls = VaultCalls(vault, root.uri, self.guards, stored.account, deadline, until)
         wrapped, used = await calls.wrap_described(key, stored, slot)
         _refuse_other(root, used, stored.policy_id)
         return wrapped, used
