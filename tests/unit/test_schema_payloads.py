@@ -34,7 +34,8 @@ def _values(annotation: Any, metadata: list[Any]) -> st.SearchStrategy[Any]:
     """Return values that a field takes, from its annotation: not from the schema, which is what is tested."""
     origin, inner = get_origin(annotation), get_args(annotation)
     if origin is Annotated:
-        return _values(inner[0], [*inner[1:], *metadata])
+        own = [part for entry in inner[1:] for part in getattr(entry, "metadata", [entry])]  # a `Field` holds several
+        return _values(inner[0], [*own, *metadata])
     if origin in (Union, UnionType):
         return st.one_of([_values(part, []) for part in inner])
     if origin is tuple and inner[-1] is Ellipsis:
