@@ -181,7 +181,7 @@ def _recovery_upkeep(place: Workplace) -> Sequence[Periodic]:
     carrying, grace = _carrying(place, recovering), place.settings.take_up_grace_seconds
     return (
         Periodic("take up what was approved", often, lambda: taking_up.look(place.store, carrying, grace)),
-        Periodic("retire availability keys", often, lambda: retire(place.store, recovering)),
+        Periodic("retire availability keys", place.settings.sweep_seconds, lambda: retire(place.store, recovering)),
         *_reconcilers(place, RECOVERY_HANDLER),
     )
 

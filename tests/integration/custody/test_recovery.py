@@ -17,6 +17,7 @@ from schemas.names import RECOVERY_HANDLER, SITE_REENCRYPTOR
 from schemas.requests import RecoveryRequested
 from tests.integration.custody.conftest import CAUSE, MAC_KEY, SERVICE
 from twinlock.approvals.acting import Approvals
+from twinlock.approvals.errors import Refused
 from twinlock.approvals.exclusion import underway
 from twinlock.approvals.installation import ensure_installation
 from twinlock.approvals.rows import find_approval, list_approvals
@@ -220,6 +221,25 @@ async def test_law_16_recovered(desk: Desk) -> None:
     with pytest.raises(KeyRefused):
         await desk.custody.open(box)
     assert asked == desk.custody.asked("p")
+
+
+async def test_law_16_replayed(desk: Desk) -> None:
+    """Law 16: a signature is good for one recovery: not for the next one, and not for the same one again."""
+    await desk.ready()
+    desk.lose()
+    first = await desk.asked()
+    async with desk.custody.store.read() as reader:
+        said = parse((await find_approval(reader, first)).statement)
+    signature = KEYS["ann"].sign(said.label, said.body)
+    await desk.acts.cancel(CAUSE, first)
+    second = await desk.asked()
+    with pytest.raises(Refused, match="no signature of ann"):
+        await desk.acts.approve(CAUSE, second, "ann", signature)
+    await desk.sign(second)
+    with pytest.raises(Refused, match="is done"):
+        await desk.sign(second, "ann")
+
+    assert (1, [1, 2]) == (await desk.opened(), await desk.column(policy_keys.c.generation))
 
 
 async def test_law_15_announced(desk: Desk, monkeypatch: pytest.MonkeyPatch) -> None:
