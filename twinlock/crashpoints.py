@@ -24,6 +24,8 @@ class CrashPoint(StrEnum):
     AFTER_INTENT = "object.after-intent-before-write"
     AFTER_OBJECT_WRITE = "object.after-write-before-switch"
     AFTER_SWITCH = "object.after-pointer-switch"
+    PURGE_OBJECT_DELETED = "purge.after-object-before-row"
+    PURGE_KEY_DESTROYED = "purge.after-availability-key-before-row"
     SWEEP_BEFORE_DELETE = "sweeper.after-intent-removed-before-delete"
     AFTER_BREAK_GLASS = "recovery.after-availability-unwrap-before-wrap"
     AFTER_NEW_COPIES = "recovery.after-copies-before-fresh-key"

@@ -24,6 +24,7 @@ BUS = frozenset(
         CrashPoint.AFTER_CLAIM,
     }
 )
+PURGE = frozenset(point for point in CrashPoint if point.value.startswith("purge."))  # see test_purge.py
 BROKER = frozenset({CrashPoint.AFTER_COPY, CrashPoint.AFTER_BURIAL, CrashPoint.AFTER_PUT_BACK})  # of a fleet alone
 RECOVERY = frozenset(point for point in CrashPoint if point.value.startswith("recovery."))  # see test_recovery.py
 
@@ -47,7 +48,7 @@ CASES = [
     pytest.param(name, point, number, id=f"{name}-{point.name.lower()}-{number}")
     for name, command in COMMANDS.items()
     for point in CrashPoint
-    if point not in command.never | BROKER | RECOVERY
+    if point not in command.never | BROKER | RECOVERY | PURGE
     for number in command.times
 ]
 

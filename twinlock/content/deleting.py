@@ -9,7 +9,7 @@ from twinlock.content.blobs import COLUMNS, StoredFile
 from twinlock.content.containers import Container
 from twinlock.content.filing import recount
 from twinlock.content.objects import supersede
-from twinlock.store.tables.content import container_keys, containers, files, items
+from twinlock.store.tables.content import container_keys, container_wraps, containers, files, items
 from twinlock.store.unit import Unit
 
 
@@ -47,5 +47,6 @@ async def delete_files(unit: Unit, locked: Container, chosen: ColumnElement[bool
 
 async def remove_empty(unit: Unit, locked: Container) -> None:
     """Remove a locked container in which nothing is left; the database refuses any other."""
+    await unit.execute(delete(container_wraps).where(container_wraps.c.container_id == locked.id))
     await unit.execute(delete(container_keys).where(container_keys.c.container_id == locked.id))
     await unit.execute(delete(containers).where(containers.c.id == locked.id))

@@ -8,7 +8,7 @@ from sqlalchemy import Column, ColumnElement, Exists, Table, bindparam, delete, 
 
 from twinlock.content.containers import Container, is_as_read, lock_all
 from twinlock.custody.port import WrappedContainerKey
-from twinlock.store.tables.content import container_keys, containers, files, items
+from twinlock.store.tables.content import container_keys, container_wraps, containers, files, items
 from twinlock.store.tables.custody import policies
 from twinlock.store.unit import StaleRead, Unit
 
@@ -48,7 +48,7 @@ async def switch(
     """
     if {key.ref.generation for key in rewrapped} != set(locked.live if _leaves(locked, newest) else ()):
         raise StaleRead
-    await _switch(unit, [newest], rewrapped)
+    await _switch(unit, [locked], [newest], rewrapped)
     return locked.items
 
 
@@ -61,17 +61,38 @@ async def switch_all(unit: Unit, switches: Sequence[Switch]) -> list[Container]:
     fresh = [each for each in switches if each.seen.id in locked and is_as_read(locked[each.seen.id], each.seen)]
     rewrapped = [key for each in fresh for key in each.rewrapped]
     if fresh:
-        await _switch(unit, [each.newest for each in fresh], rewrapped)
+        await _switch(unit, [locked[each.seen.id] for each in fresh], [each.newest for each in fresh], rewrapped)
     return [locked[each.seen.id] for each in fresh]
 
 
-async def _switch(unit: Unit, newest: Sequence[WrappedContainerKey], rewrapped: Sequence[WrappedContainerKey]) -> None:
+async def _switch(
+    unit: Unit,
+    locked: Sequence[Container],
+    newest: Sequence[WrappedContainerKey],
+    rewrapped: Sequence[WrappedContainerKey],
+) -> None:
     if rewrapped:
+        await _remember(unit, locked, newest)
         await unit.execute(_REWRAP, [_rewrapped_row(key) for key in rewrapped])
     await unit.execute(insert(container_keys), [_new_row(unit, key) for key in newest])
     await unit.execute(_POINT, [_pointing_row(key) for key in newest])
     ids = [key.ref.container_id for key in newest]
     await _destroy_replaced(unit, ids)
+
+
+async def _remember(unit: Unit, locked: Sequence[Container], newest: Sequence[WrappedContainerKey]) -> None:
+    """Keep which policy wrapped the keys until now: backups of before are readable through it (a purge names it)."""
+    left = [
+        {"container_id": each.id, "policy_id": key.policy_id, "generation": key.number, "until": unit.clock.now()}
+        for each, target in zip(locked, newest, strict=True)
+        for key in {key.policy_id: key for key in each.generations}.values()
+        if key.policy_id != target.policy_id
+    ]
+    if left:
+        await unit.execute(
+            _FORGET_WRAP, [{"of_container": r["container_id"], "of_policy": r["policy_id"]} for r in left]
+        )
+        await unit.execute(insert(container_wraps), left)
 
 
 async def _destroy_replaced(unit: Unit, ids: Sequence[str]) -> None:
@@ -113,6 +134,9 @@ def _has(table: Table, container_id: Column[str], generation: Column[int]) -> Ex
     return exists(select(table.c.id).where(table.c.container_id == container_id, table.c.generation == generation))
 
 
+_FORGET_WRAP = delete(container_wraps).where(
+    container_wraps.c.container_id == bindparam("of_container"), container_wraps.c.policy_id == bindparam("of_policy")
+)
 # Written by name: executemany with changing keys has to be told apart from the columns it sets.
 _REWRAP = (
     update(container_keys)

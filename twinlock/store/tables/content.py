@@ -119,3 +119,14 @@ superseded_objects = Table(
     Column("superseded_at", UtcDateTime, nullable=False),
     Index("ix_superseded_objects_superseded_at", "superseded_at"),
 )
+
+# Which policies, beside the one that it is under, have ever wrapped keys of a container: of what generation the newest
+# was, and until when. What was backed up before is readable through that policy. It outlives a purged container.
+container_wraps = Table(
+    "container_wraps",
+    metadata,
+    Column("container_id", String(36), primary_key=True),
+    Column("policy_id", ForeignKey("policies.id"), primary_key=True),
+    Column("generation", Integer, nullable=False),
+    Column("until", UtcDateTime, nullable=False),
+)
