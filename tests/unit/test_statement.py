@@ -16,6 +16,7 @@ from twinlock.approvals.statement import (
     BadStatement,
     NamedApprover,
     NamedPolicy,
+    NamedPurge,
     NewKey,
     Statement,
     parse,
@@ -38,6 +39,7 @@ FULL = replace(
     policy=NamedPolicy("p1", "main", 3),
     keys=(NewKey("a", "local://v/k", "1", "f1"), NewKey("b", "local://w/k", "2", "f2")),
     approver=NamedApprover("ann", "f3", 259200, "00"),
+    purge=NamedPurge("dpo@acme.example", 259200, "f4"),
 )
 # Few words, so that two statements often share most of them, and what JSON, UTF-16 and terminals treat specially.
 TEXT = st.one_of(
@@ -57,6 +59,7 @@ STATEMENTS = st.builds(
     policy=st.none() | st.builds(NamedPolicy, TEXT, TEXT, st.integers(0, 2)),
     keys=st.lists(st.builds(NewKey, TEXT, TEXT, TEXT, TEXT), max_size=2).map(tuple),
     approver=st.none() | st.builds(NamedApprover, TEXT, TEXT, st.integers(0, 2), TEXT),
+    purge=st.none() | st.builds(NamedPurge, TEXT, st.integers(0, 2), TEXT),
 )
 
 
@@ -100,6 +103,11 @@ def test_law_16_bytes_by_hand() -> None:
     "generation": 3,
     "id": "p1",
     "name": "main"
+  },
+  "purge": {
+    "certificate_key": "f4",
+    "contact": "dpo@acme.example",
+    "wait_seconds": 259200
   },
   "reason": "caf\\u00e9",
   "request": "r1",

@@ -116,7 +116,7 @@ class Approvals:
         act = Act("cancel", detail={"request": request_id[:64]})
         async with self._acting(cause, act) as unit:
             await _place(unit, act, request_id)
-            cancelled = await cancel(unit, request_id)
+            cancelled = await cancel(unit, request_id, self.audit)
             detail = {**act.detail, "action": cancelled.action, "sender": unit.sender}
             entry = AuditEntry("approval-cancelled", cancelled.tenant_id, cancelled.policy_id, detail)
             await self.audit.append(unit, entry)

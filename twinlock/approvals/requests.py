@@ -10,6 +10,7 @@ from datetime import datetime, timedelta
 from schemas.identifiers import ApprovalState
 from twinlock.approvals.approvers import Tenant, lock_tenant, read_approvers
 from twinlock.approvals.chain import NEEDED, Approver, Approvers, Signature, fits
+from twinlock.approvals.ending import end
 from twinlock.approvals.errors import Refused
 from twinlock.approvals.installation import read_installation
 from twinlock.approvals.rows import (
@@ -26,10 +27,12 @@ from twinlock.approvals.statement import (
     BadStatement,
     NamedApprover,
     NamedPolicy,
+    NamedPurge,
     NewKey,
     Statement,
     parse,
 )
+from twinlock.custody.audit import AuditLog
 from twinlock.custody.policies import Policy, load_policy
 from twinlock.errors import TwinlockError
 from twinlock.keys.signing import fingerprint
@@ -51,6 +54,12 @@ class Wanted:
     public_key: bytes | None = None
     although_revoked: bool = False
     id: str = ""
+    purge: NamedPurge | None = None
+
+    @property
+    def wait(self) -> timedelta:
+        """Return how long what is approved waits before it is carried out."""
+        return timedelta(seconds=0 if self.purge is None else self.purge.wait_seconds)
 
 
 @dataclass(frozen=True, slots=True)
@@ -77,7 +86,8 @@ async def request(unit: Unit, tenant: Tenant, wanted: Wanted, settings: Approval
     for known in await list_approvals(unit, tenant.id, ApprovalState.OPEN):
         if known.state_at(now) is ApprovalState.OPEN and is_same(known, wanted):
             return known
-    made = await _made(unit, tenant, wanted, now + timedelta(seconds=settings.request_seconds))
+    # As long as it may wait for signatures, then for its time, and once more as long for whoever carries it out.
+    made = await _made(unit, tenant, wanted, now + timedelta(seconds=settings.request_seconds) + 2 * wanted.wait)
     await add_approval(unit, made)
     return made
 
@@ -88,6 +98,7 @@ async def sign(unit: Unit, request_id: str, by: str, signature: bytes) -> Approv
     now = unit.clock.now()
     _refuse_closed(approval, now, ApprovalState.OPEN)
     statement = await _examine(unit, approval)
+    _refuse_late(approval, statement, now)
     approvers = await read_approvers(unit, approval.tenant_id)
     approver = _approver(approvers, approval, by, now)
     if not fits(approver, statement, signature):
@@ -116,12 +127,12 @@ async def check(unit: Unit, request_id: str) -> Checked:
     return Checked(approval, statement, approvers)
 
 
-async def cancel(unit: Unit, request_id: str) -> Approval:
+async def cancel(unit: Unit, request_id: str, audit: AuditLog | None = None) -> Approval:
     """End a request that was not carried out yet; raise `Refused` where it is too late."""
     approval = await locked(unit, request_id)
     if approval.state not in _UNDECIDED:
         raise Refused(f"request {approval.id} is {approval.state.value}", hint="see: twinlock approval list --open")
-    await set_state(unit, approval, ApprovalState.CANCELLED)
+    await end(unit, approval, ApprovalState.CANCELLED, audit)
     return await find_approval(unit, request_id)
 
 
@@ -164,6 +175,7 @@ async def _made(unit: Unit, tenant: Tenant, wanted: Wanted, expires: datetime) -
             keys=wanted.keys,
             approver=wanted.approver,
             although_revoked=wanted.although_revoked,
+            purge=wanted.purge,
         )
     except BadStatement as bad:
         raise TwinlockError(str(bad), hint="write it shorter, as plain text") from None
@@ -192,6 +204,13 @@ def _refuse_closed(approval: Approval, now: datetime, wanted: ApprovalState) -> 
         raise Refused(f"request {approval.id} is {found.value}", hint="see: twinlock approval list --open")
 
 
+def _refuse_late(approval: Approval, statement: Statement, now: datetime) -> None:
+    """Refuse to sign what would have no time left to wait, and to be carried out after that."""
+    wait = timedelta(seconds=0 if statement.purge is None else statement.purge.wait_seconds)
+    if now >= statement.expires - 2 * wait:
+        raise Refused(f"request {approval.id} can't be signed any more", hint="cancel it, and request it again")
+
+
 async def _examine(reader: Reader, approval: Approval) -> Statement:
     """Return the statement of a request; raise `Refused` unless it is about this request and things as they stand."""
     try:
@@ -209,6 +228,7 @@ async def _examine(reader: Reader, approval: Approval) -> Statement:
         statement.expires == approval.expires_at,
         (None if named is None else (named.id, named.generation, statement.tenant_id)) == _place(policy),
         _is_of_key(statement, approval.public_key),
+        (statement.action is Action.PURGE) == (statement.purge is not None),
     )
     if not all(told):
         raise Refused(

@@ -114,6 +114,11 @@ async def set_state(unit: Unit, approval: Approval, state: ApprovalState, due: d
     await _move(unit, approval, state.value, values, None, len(approval.signed))
 
 
+async def set_due(unit: Unit, approval: Approval, due: datetime) -> None:
+    """Write down when what was approved is carried out; that is no step of its own."""
+    await unit.execute(update(approvals).where(approvals.c.id == approval.id).values(due=due))
+
+
 async def _move(
     unit: Unit, approval: Approval, step: str, values: dict[str, Any], approver: str | None, count: int
 ) -> None:

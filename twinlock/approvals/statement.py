@@ -27,6 +27,7 @@ class Action(StrEnum):
     ADD_APPROVER = "add-approver"
     REMOVE_APPROVER = "remove-approver"
     RECOVER = "recover"
+    PURGE = "purge"
 
 
 class BadStatement(ValueError):
@@ -63,6 +64,18 @@ class NamedApprover:
 
 
 @dataclass(frozen=True, slots=True)
+class NamedPurge:
+    """Say who answers for a purge, how long it may still be cancelled, and whose signature its certificate has to have.
+
+    `certificate_key` is the fingerprint of that key, in hex.
+    """
+
+    contact: str
+    wait_seconds: int
+    certificate_key: str
+
+
+@dataclass(frozen=True, slots=True)
 class Statement:
     """Say what is to be done, where, to what, why, and until when it may be."""
 
@@ -78,6 +91,7 @@ class Statement:
     keys: tuple[NewKey, ...] = ()
     approver: NamedApprover | None = None
     although_revoked: bool = False  # only where it is true does it stand in the bytes
+    purge: NamedPurge | None = None  # only a purge's statement has it in its bytes
 
     def __post_init__(self) -> None:
         for at in (self.requested, self.expires):
@@ -99,6 +113,8 @@ class Statement:
         fields = {**asdict(self), **moments, "action": self.action.value}
         if not self.although_revoked:
             del fields["although_revoked"]
+        if self.purge is None:
+            del fields["purge"]
         return (json.dumps(fields, indent=2, sort_keys=True, ensure_ascii=True) + "\n").encode("ascii")
 
     def encode(self) -> bytes:

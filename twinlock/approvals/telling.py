@@ -10,10 +10,32 @@ from schemas.facts import AlertRaised, ApprovalGranted, ApprovalRequested, Appro
 from schemas.identifiers import ApprovalState, Audience, Severity
 from twinlock.approvals.approvers import lock_tenant
 from twinlock.approvals.chain import NEEDED, Change
-from twinlock.approvals.rows import GRANTED, REQUESTED, find_approval, set_state
+from twinlock.approvals.ending import end
+from twinlock.approvals.rows import GRANTED, REQUESTED, find_approval
+from twinlock.approvals.statement import Action
 from twinlock.store.tables.approvals import approval_steps, approvals, approver_changes
 from twinlock.store.tables.tenants import tenants
 from twinlock.store.unit import Cause, Reader, Store, Unit, new_id
+
+_OF_PURGES = {
+    REQUESTED: "a purge is requested; the policy serves nobody meanwhile",
+    ApprovalState.APPROVED: "two approvers have signed the purge; it can be cancelled until its time is over",
+    ApprovalState.DONE: "the purge has begun, and can't be cancelled any more",
+    ApprovalState.CANCELLED: "the purge is off",
+    ApprovalState.EXPIRED: "the purge was not carried out in time, and is off",
+}
+
+
+def purge_alert(tenant: str, policy: str | None, detail: str) -> AlertRaised:
+    """Return the alert of one step of a purge."""
+    return AlertRaised(
+        kind="purge",
+        severity=Severity.CRITICAL,
+        audience=Audience.CUSTOMER,
+        tenant=tenant,
+        policy=policy,
+        detail=f"policy {detail}",
+    )
 
 
 async def keep(store: Store) -> None:
@@ -36,7 +58,7 @@ async def expire(unit: Unit, tenant_id: str | None = None) -> None:
         await lock_tenant(unit, found.tenant_id)
         approval = await find_approval(unit, found.id)
         if approval.state is ApprovalState.OPEN:
-            await set_state(unit, approval, ApprovalState.EXPIRED)
+            await end(unit, approval, ApprovalState.EXPIRED)
 
 
 async def tell(unit: Unit) -> None:
@@ -46,6 +68,8 @@ async def tell(unit: Unit) -> None:
         first = update(approval_steps).where(row.number == step.number, row.announced.is_(False))
         if (await unit.execute(first.values(announced=True))).rowcount:
             unit.emit(_fact(step))
+            if step.action == Action.PURGE and step.step in _OF_PURGES:
+                unit.emit(purge_alert(step.tenant, step.policy_id, f"{step.subject}: {_OF_PURGES[step.step]}"))
     for change in await _untold_changes(unit):
         key = approver_changes.c
         first = update(approver_changes).where(
@@ -65,7 +89,8 @@ async def _has_work(store: Store, reader: Reader) -> bool:
 
 async def _untold_steps(reader: Reader) -> Sequence[Row[Any]]:
     row = approval_steps.c
-    told = select(approval_steps, approvals.c.action, approvals.c.policy_id, tenants.c.name.label("tenant"))
+    row_of = approvals.c
+    told = select(approval_steps, row_of.action, row_of.policy_id, row_of.subject, tenants.c.name.label("tenant"))
     joined = told.join(approvals, approvals.c.id == row.approval_id).join(
         tenants, tenants.c.id == approvals.c.tenant_id
     )

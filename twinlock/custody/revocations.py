@@ -31,21 +31,35 @@ async def change(unit: Unit, policy_id: str, state: PolicyState, audit: AuditLog
     Raise a `TwinlockError` where that can't be. Numbers are seen in their order: each is taken and committed before the
     next one, so that whoever has read one has read all below it.
     """
-    if unit.connection.dialect.name == "postgresql":
-        await unit.execute(select(func.pg_advisory_xact_lock(func.hashtextextended("revocations", 0))))
-    policy = await read_policy(unit, policy_id, lock=True)
+    policy = await lock(unit, policy_id)
     _check(policy, state)
     known = await unit.scalar(select(func.max(revocations.c.number)).where(revocations.c.policy_id == policy_id))
     if policy.state is state and (known or state is PolicyState.ACTIVE):
         return Change(policy, known or 0)
-    number = await newest(unit) + 1
-    values = {"number": number, "policy_id": policy_id, "state": state.value, "at": unit.clock.now()}
-    await unit.execute(insert(revocations).values(**values, publisher=unit.sender, announced=False))
-    moved = {"state": state.value, "version": policy.version + 1}
-    await unit.execute(update(policies).where(policies.c.id == policy_id).values(moved))
+    changed = await move(unit, policy, state)
     if audit is not None:
-        await audit.append(unit, _entry(policy, state, number, unit.sender))
-    return Change(await read_policy(unit, policy_id), number)
+        await audit.append(unit, _entry(policy, state, changed.number, unit.sender))
+    return changed
+
+
+async def lock(unit: Unit, policy_id: str) -> Policy:
+    """Return a policy as it stays for the rest of the transaction, with the right to take the next number."""
+    if unit.connection.dialect.name == "postgresql":
+        await unit.execute(select(func.pg_advisory_xact_lock(func.hashtextextended("revocations", 0))))
+    return await read_policy(unit, policy_id, lock=True)
+
+
+async def move(unit: Unit, locked: Policy, state: PolicyState, *, told: bool = False) -> Change:
+    """Give a locked policy another state under the next number; custodians drop its keys before they confirm that.
+
+    With `told` no event tells of it here, because others do.
+    """
+    number = await newest(unit) + 1
+    values = {"number": number, "policy_id": locked.id, "state": state.value, "at": unit.clock.now()}
+    await unit.execute(insert(revocations).values(**values, publisher=unit.sender, announced=told))
+    moved = {"state": state.value, "version": locked.version + 1}
+    await unit.execute(update(policies).where(policies.c.id == locked.id).values(moved))
+    return Change(await read_policy(unit, locked.id), number)
 
 
 def _check(policy: Policy, state: PolicyState) -> None:
@@ -55,7 +69,8 @@ def _check(policy: Policy, state: PolicyState) -> None:
         )
     if policy.state not in _STATES:
         verb = "revoked" if state is PolicyState.REVOKED else "restored"
-        raise TwinlockError(f"policy {policy} is {policy.state.value} and can't be {verb}", hint="a purge is final")
+        hint = "a purge is final" if policy.state is PolicyState.PURGED else "see: twinlock approval list"
+        raise TwinlockError(f"policy {policy} is {policy.state.value} and can't be {verb}", hint=hint)
 
 
 def _entry(policy: Policy, state: PolicyState, number: int, who: str) -> AuditEntry:

@@ -62,6 +62,7 @@ KINDS: Mapping[str, Kind] = MappingProxyType(
         "policy-revoked": Kind(Severity.CRITICAL, _CUSTOMER, End.RESTORED),
         "policy-restored": Kind(Severity.WARNING, _CUSTOMER, End.REVOKED),
         "recovery": Kind(Severity.WARNING, _EITHER, End.QUIET),
+        "purge": Kind(Severity.CRITICAL, _CUSTOMER, End.QUIET),
         "approver-change": Kind(Severity.WARNING, _CUSTOMER, End.QUIET),
         "read-as-service": Kind(Severity.WARNING, _ENGINEERING, End.QUIET),
         "dead-letter": Kind(Severity.WARNING, _ENGINEERING, End.NO_LETTERS),
@@ -129,6 +130,8 @@ def _ended_by_health(event: HealthChanged) -> list[Topic]:
 
 def is_over(topic: Topic, situation: Situation) -> bool:
     """Tell whether what a topic of a policy is about does not hold any more, as far as the database can tell."""
+    if situation.state is PolicyState.PURGED and topic.end not in (End.QUIET, End.REVOKED):
+        return True
     if topic.end is End.STANDING:
         held = {(alert.kind, alert.audience, alert.slot) for alert in alerts_for(situation.outcomes)}
         return (topic.kind, topic.audience, topic.slot) not in held
