@@ -7,7 +7,7 @@ from typing import Protocol
 
 from schemas.identifiers import AvailabilityMode, Slot
 from twinlock.custody.audit import AuditLog
-from twinlock.keys.ports import KeyDescription, Outcome, WrappedKey
+from twinlock.keys.ports import Destruction, KeyDescription, Outcome, WrappedKey
 from twinlock.keys.secret import SecretKey
 from twinlock.store.unit import Cause
 
@@ -242,6 +242,6 @@ class Recovering(Protocol):
         """
         ...
 
-    async def destroy_availability_key(self, policy_id: str, uri: str, asker: Asker) -> None:
+    async def destroy_availability_key(self, policy_id: str, uri: str, asker: Asker) -> Destruction:
         """Destroy an availability key for good, audited before its vault is called; a repeat is no error."""
         ...

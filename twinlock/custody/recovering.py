@@ -16,7 +16,7 @@ from twinlock.custody.settings import CustodySettings
 from twinlock.custody.unwrap import SlotAsker, Unwrapped, Vaults, no_answer
 from twinlock.custody.view import learn
 from twinlock.custody.wiping import wipe
-from twinlock.keys.ports import Clock, DestroyingVault
+from twinlock.keys.ports import Clock, DestroyingVault, Destruction
 from twinlock.store.unit import Store
 
 
@@ -69,7 +69,7 @@ class LocalRecovering:
         with on_behalf_of(asker):
             return await self._recoverer.recover(order, asker)
 
-    async def destroy_availability_key(self, policy_id: str, uri: str, asker: Asker) -> None:
+    async def destroy_availability_key(self, policy_id: str, uri: str, asker: Asker) -> Destruction:
         """Destroy an availability key for good."""
         async with self._store.read() as reader:
             policy = await read_policy(reader, policy_id)
@@ -79,10 +79,12 @@ class LocalRecovering:
         try:
             with on_behalf_of(asker), self._guards.around(uri, Account(policy.tenant_id, policy.id), Operation.DESTROY):
                 async with asyncio.timeout(deadline):
-                    await self._availability.destroy(uri)
+                    destruction = await self._availability.destroy(uri)
         except TimeoutError:
             raise no_answer(uri, deadline) from None
-        await self.audit.record(entry("availability-key-destroyed", asker, **about, uri=uri))
+        final = destruction.is_final
+        await self.audit.record(entry("availability-key-destroyed", asker, **about, uri=uri, final=final))
+        return destruction
 
     async def count_operations(self) -> None:
         """Write down how often vaults were called since the last time."""

@@ -121,6 +121,18 @@ class WrappedKey:
     ciphertext: bytes = field(repr=False)
 
 
+@dataclass(frozen=True, slots=True)
+class Destruction:
+    """Say whether a destroyed key is gone for good, or when it will be: until then its vault could bring it back."""
+
+    final_at: datetime | None = None
+
+    @property
+    def is_final(self) -> bool:
+        """Say whether nobody can bring the key back any more."""
+        return self.final_at is None
+
+
 class Vault(Protocol):
     """Wrap and unwrap 64 bytes (key || SHA-256(context)) under keys that never leave the vault.
 
@@ -152,8 +164,8 @@ class AvailabilityVault(Vault, Protocol):
 class DestroyingVault(AvailabilityVault, Protocol):
     """Also destroy availability keys: for `recovery_handler` alone."""
 
-    async def destroy(self, uri: str) -> None:
-        """Destroy a key for good; destroying one that is gone is no error."""
+    async def destroy(self, uri: str) -> Destruction:
+        """Destroy a key: nothing uses it any more. Asked again, also of one that is gone, it says how far that is."""
         ...
 
 

@@ -2,12 +2,14 @@
 
 from collections import Counter, defaultdict, deque
 from collections.abc import Callable
+from datetime import datetime, timedelta
 from typing import TypeVar
 
 from twinlock.keys.ports import (
     Clock,
     Corrupt,
     Denied,
+    Destruction,
     Misconfigured,
     Outcome,
     Unavailable,
@@ -40,6 +42,8 @@ class MemoryVault(SoftwareVault):
         self._next: defaultdict[str, deque[Answer]] = defaultdict(deque)
         self._always: dict[str, Answer] = {}
         self._seconds: dict[str, float] = {}
+        self._retention = timedelta()
+        self._destroyed: dict[str, datetime] = {}
 
     def script(self, uri: str, *answers: Answer) -> None:
         """Answer the next calls for a key so, one call each; `Outcome.OK` lets a call through."""
@@ -52,6 +56,16 @@ class MemoryVault(SoftwareVault):
     def slow(self, uri: str, seconds: float) -> None:
         """Take that long, on the injected clock, for every call for a key."""
         self._seconds[uri] = seconds
+
+    def retain(self, seconds: float) -> None:
+        """Keep destroyed keys that long before they are gone for good, as vaults do that can bring a key back."""
+        self._retention = timedelta(seconds=seconds)
+
+    async def destroy(self, uri: str) -> Destruction:
+        """Destroy an availability key; where keys are retained, say when it is gone for good."""
+        done = await super().destroy(uri)
+        final_at = self._destroyed.setdefault(uri, self._clock.now()) + self._retention
+        return done if final_at <= self._clock.now() else Destruction(final_at)
 
     async def _answer(self, operation: str, uri: str, work: Callable[[], T]) -> T:
         self.calls[operation, uri] += 1

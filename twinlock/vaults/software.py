@@ -3,7 +3,7 @@
 from collections.abc import Callable
 from typing import TypeVar
 
-from twinlock.keys.ports import KeyDescription, WrappedKey
+from twinlock.keys.ports import Destruction, KeyDescription, WrappedKey
 from twinlock.vaults.material import check_payload, generate_aes
 from twinlock.vaults.reasons import Reason, VaultFault, classify
 from twinlock.vaults.records import KeyRecord, NamedKeys, Purpose, make_key, name_key
@@ -35,9 +35,10 @@ class SoftwareVault(SoftwareAdministration):
         """
         return await self._answer("create", uri, lambda: self._create(uri))
 
-    async def destroy(self, uri: str) -> None:
+    async def destroy(self, uri: str) -> Destruction:
         """Destroy an availability key for good, archived ones of its name too; one that is gone is no error."""
         await self._answer("destroy", uri, lambda: self._destroy(uri))
+        return Destruction()
 
     async def _answer(self, operation: str, uri: str, work: Callable[[], T]) -> T:
         """Be the seam of the port: whatever goes wrong leaves as a vault failure."""
