@@ -1,0 +1,1 @@
+"""Purges: everything under a policy destroyed for good, its availability keys last, and a certificate of it."""
