@@ -18,10 +18,13 @@ SECRETS = "secrets"
 AUDIT_KEY = Path(SECRETS, "audit.key")
 CHECKPOINT_KEY = "audit-checkpoint.key"
 CHECKPOINT_PUBLIC = "audit-checkpoint.pub"
+CERTIFICATE_KEY = "purge-certificate.key"
+CERTIFICATE_PUBLIC = "purge-certificate.pub"
 MARK = Path(SECRETS, "restore.mark")  # no backup may bring it back: see docs/backup.md
 INIT_LOCK = "init.lock"
 
 _KEY_BYTES = 32
+_FROM_BACKUP = "bring the file back from a backup"
 _OWN = 0o700
 _OURS = (SETTINGS, DATABASE, OBJECTS, VAULTS, LOG, INIT_LOCK, SECRETS)
 
@@ -59,9 +62,10 @@ def check(home: Path) -> None:
     if not (home / AUDIT_KEY).is_file():
         _refuse_lost_key(home)
         raise NotInitialised(home)
-    if not (home / SECRETS / CHECKPOINT_KEY).is_file():
-        _refuse_lost_checkpoint_key(home / SECRETS, home)
-        raise NotInitialised(home)
+    for key, public in ((CHECKPOINT_KEY, CHECKPOINT_PUBLIC), (CERTIFICATE_KEY, CERTIFICATE_PUBLIC)):
+        if not (home / SECRETS / key).is_file():
+            _refuse_lost_half(home / SECRETS / key, home / public)
+            raise NotInitialised(home)
     refuse_network_home(home)
 
 
@@ -95,38 +99,59 @@ def read_audit_key(home: Path) -> bytes:
 
 def make_checkpoint_key(folder: Path, home: Path) -> SigningKey:
     """Return the key that signs the audit log's checkpoints, made once; its public half lies in the home."""
-    path, public = folder / CHECKPOINT_KEY, home / CHECKPOINT_PUBLIC
+    return _make_pair(folder / CHECKPOINT_KEY, home / CHECKPOINT_PUBLIC)
+
+
+def make_certificate_key(folder: Path, home: Path) -> SigningKey:
+    """Return the key that signs the certificates of purges, made once; its public half lies in the home."""
+    return _make_pair(folder / CERTIFICATE_KEY, home / CERTIFICATE_PUBLIC)
+
+
+def _make_pair(path: Path, public: Path) -> SigningKey:
     if not path.exists():
-        _refuse_lost_checkpoint_key(folder, home)
-        folder.mkdir(mode=_OWN, parents=True, exist_ok=True)
+        _refuse_lost_half(path, public)
+        path.parent.mkdir(mode=_OWN, parents=True, exist_ok=True)
         _make_secret(path, SigningKey.generate().to_pem())
-    key = read_checkpoint_key(folder)
+    key = _read_signing_key(path, _FROM_BACKUP)
     if not public.exists():
         _make_secret(public, public_to_pem(key.public))
-    if read_checkpoint_public(home) != key.public:
+    if _read_public(public, _FROM_BACKUP) != key.public:
         raise TwinlockError(f"{path} is not the key of {public}", hint="bring the files back from a backup")
     return key
 
 
-def _refuse_lost_checkpoint_key(folder: Path, home: Path) -> None:
-    if (home / CHECKPOINT_PUBLIC).exists():
-        raise TwinlockError(f"{folder / CHECKPOINT_KEY} is missing", hint="bring the file back from a backup")
+def _refuse_lost_half(path: Path, public: Path) -> None:
+    if public.exists():
+        raise TwinlockError(f"{path} is missing", hint=_FROM_BACKUP)
 
 
 def read_checkpoint_key(folder: Path) -> SigningKey:
     """Return the key of the checkpoints; raise where it is missing, damaged, or open to others."""
-    return _read_signing_key(folder / CHECKPOINT_KEY, "bring the file back from a backup")
+    return _read_signing_key(folder / CHECKPOINT_KEY, _FROM_BACKUP)
 
 
 def read_checkpoint_public(home: Path) -> bytes:
     """Return the public key of the checkpoints; raise where it is missing or damaged."""
-    path = home / CHECKPOINT_PUBLIC
+    return _read_public(home / CHECKPOINT_PUBLIC, "enroll audit_sealer from this home")
+
+
+def read_certificate_key(folder: Path) -> SigningKey:
+    """Return the key of purges' certificates; raise where it is missing, damaged, or open to others."""
+    return _read_signing_key(folder / CERTIFICATE_KEY, _FROM_BACKUP)
+
+
+def read_certificate_public(home: Path) -> bytes:
+    """Return the public key of purges' certificates; raise where it is missing or damaged."""
+    return _read_public(home / CERTIFICATE_PUBLIC, "enroll recovery_handler from this home")
+
+
+def _read_public(path: Path, find: str) -> bytes:
     try:
         return public_from_pem(path.read_bytes())
     except FileNotFoundError:
-        raise TwinlockError(f"{path} is missing", hint="enroll audit_sealer from this home") from None
+        raise TwinlockError(f"{path} is missing", hint=find) from None
     except ValueError as damaged:
-        raise TwinlockError(f"{path} can't be used: {damaged}", hint="bring the file back from a backup") from None
+        raise TwinlockError(f"{path} can't be used: {damaged}", hint=_FROM_BACKUP) from None
 
 
 def make_worker_key(folder: Path, name: str) -> SigningKey:

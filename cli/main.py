@@ -25,6 +25,7 @@ from cli.commands import (
     policy,
     publish,
     publisher,
+    purge,
     recovery,
     restore,
     schema,
@@ -50,7 +51,7 @@ app = typer.Typer(
 
 _CONTENT = (mailbox, site)
 _PEOPLE = (tenant, approver, approval)
-_BREAK_GLASS = (recovery, drill, restore)
+_BREAK_GLASS = (recovery, purge, drill, restore)
 _OPERATIONS = (publish, publisher, dlq, broker, worker, schema, status, errors, alerts, webhook, audit, cost)
 _NOUNS = (init, *_PEOPLE, key, vault, policy, *_BREAK_GLASS, *_CONTENT, *_OPERATIONS)
 for module in _NOUNS:

@@ -26,4 +26,5 @@ PolicyName = Annotated[
 ]
 KeyUri = Annotated[str, typer.Argument(metavar="URI", help="The key, such as local://VAULT/KEY.")]
 Geo = Annotated[str | None, typer.Option("--geo", metavar="G", help="The geo of the sites, such as EUR.")]
+Contact = Annotated[str, typer.Option("--contact", metavar="TEXT", help="Who answers for it, such as an address.")]
 Reason = Annotated[str, typer.Option("--reason", metavar="TEXT", help="Why; it stands in what approvers sign.")]

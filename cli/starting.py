@@ -36,6 +36,8 @@ def check_secrets(settings: Settings, worker: str) -> None:
     home.read_worker_key(settings.secrets_folder, worker)
     if worker == AUDIT_SEALER:
         home.read_checkpoint_key(settings.secrets_folder)
+    if worker == RECOVERY_HANDLER:
+        home.read_certificate_key(settings.secrets_folder)
     if worker in (CUSTODIAN, RECOVERY_HANDLER) and not home.has_audit_key(settings.home):
         raise TwinlockError(
             f"{settings.home / home.AUDIT_KEY} is missing: {worker} needs the home with the vaults",

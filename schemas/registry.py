@@ -11,6 +11,7 @@ REQUESTS: tuple[type[Event], ...] = (
     requests.AssignmentRequested,
     requests.RefreshRequested,
     requests.RecoveryRequested,
+    requests.PurgeRequested,
     requests.MoveRequested,
     requests.SiteMoveRequested,
 )

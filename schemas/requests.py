@@ -11,6 +11,7 @@ from schemas.identifiers import (
     Detail,
     Geo,
     KeyUri,
+    Label,
     MailboxAddress,
     PolicyName,
     PolicyReference,
@@ -108,6 +109,21 @@ class RecoveryRequested(Event):
     keys: tuple[KeyUri, KeyUri]
     reason: Detail
     although_revoked: bool = False
+
+    @property
+    def subject(self) -> str:
+        """Name the policy as the publisher did."""
+        return self.policy
+
+
+class PurgeRequested(Event):
+    """Ask for everything under a policy to be destroyed: once two approvers have signed, and time has passed."""
+
+    type: ClassVar[str] = "twinlock.purge.requested.v1"
+
+    policy: PolicyReference
+    reason: Detail
+    contact: Label
 
     @property
     def subject(self) -> str:

@@ -216,6 +216,18 @@ async def begin_again(unit: Unit, job: Job, total: int, overdue: str) -> None:
     )
 
 
+async def park(unit: Unit, job: Job, until: datetime, correlation: str, reason: str = "") -> None:
+    """Have a job wait for its time; whoever waited for what it belonged to waits no more."""
+    values: dict[str, Any] = {"not_before": until, "trouble": storable(reason, 500), "correlation": correlation}
+    await unit.execute(update(jobs).where(jobs.c.id == job.id).values(**values, lease_owner=None, lease_until=None))
+
+
+async def adopt(unit: Unit, job_id: str) -> bool:
+    """Have a parked job that is due belong to this unit's cause, and say whether it is one."""
+    due = (jobs.c.id == job_id, jobs.c.not_before <= unit.clock.now())
+    return bool((await unit.execute(update(jobs).where(*due).values(correlation=unit.cause.correlation))).rowcount)
+
+
 async def give_back(unit: Unit, worker: str, owner: str) -> None:
     """Free whatever a wake-up leases; a copy of it that is still at work can't commit."""
     leased = update(jobs).where(jobs.c.worker == worker, jobs.c.lease_owner == owner)

@@ -41,6 +41,8 @@ from workers.mailbox_reencryptor.move import Move
 from workers.mailbox_reencryptor.step import ReencryptStep
 from workers.recovery_handler import taking_up
 from workers.recovery_handler.carrying import AnyCarrying
+from workers.recovery_handler.purge_means import PurgeMeans
+from workers.recovery_handler.purge_request import RequestPurge
 from workers.recovery_handler.recover import Recover
 from workers.recovery_handler.request import RequestRecovery
 from workers.recovery_handler.retiring import retire
@@ -64,7 +66,7 @@ class Periodic:
 
 @dataclass(frozen=True, slots=True)
 class Workplace:
-    """Hold what workers work with; only the recovery handler's has the means of `recovering`."""
+    """Hold what workers work with; only the recovery handler's has the means of `recovering` and `purging`."""
 
     store: Store
     custodian: Custodian
@@ -74,6 +76,7 @@ class Workplace:
     settings: WorkerSettings
     recovering: Recovering | None = None
     approvals: ApprovalSettings = field(default_factory=ApprovalSettings)
+    purging: PurgeMeans | None = None
     webhooks: Mapping[str, Webhook] = field(default_factory=dict)
 
 
@@ -167,8 +170,10 @@ def _carries_out(place: Workplace) -> Handlers:
     if place.recovering is None:
         return ()  # without a custodian of its own it has nothing to carry out with
     carrying = _carrying(place, place.recovering)
+    requesting = place.purging and RequestPurge(place.store, place.recovering, place.purging.requesting)
     return (
         RequestRecovery(place.store, place.recovering, place.approvals),
+        *((requesting,) if requesting else ()),
         TakeUp(carrying),
         CarryOutStep(place.store, carrying, place.settings),
     )
@@ -187,7 +192,10 @@ def _recovery_upkeep(place: Workplace) -> Sequence[Periodic]:
 
 
 def _carrying(place: Workplace, recovering: Recovering) -> Mapping[str, AnyCarrying]:
-    return {Action.RECOVER: Recover(place.store, recovering)}
+    recover: dict[str, AnyCarrying] = {Action.RECOVER: Recover(place.store, recovering)}
+    if place.purging is None:
+        return recover
+    return recover | {Action.PURGE: place.purging.carrying(place.store, recovering, place.settings)}
 
 
 def _hears(place: Workplace) -> Handlers:
@@ -223,7 +231,9 @@ ROSTER: Mapping[str, Duties] = {
     TIK_CACHE_REFRESHER: Duties(_serves, _refresher_upkeep, (), has_jobs=False),
     ALERT_EMITTER: Duties(_hears, _emitter_upkeep, (*HEARD, Post.handles), has_jobs=False),
     RECOVERY_HANDLER: Duties(
-        _carries_out, _recovery_upkeep, (RequestRecovery.handles, TakeUp.handles, CarryOutStep.handles)
+        _carries_out,
+        _recovery_upkeep,
+        (RequestRecovery.handles, RequestPurge.handles, TakeUp.handles, CarryOutStep.handles),
     ),
     AUDIT_SEALER: Duties(_serves, _no_upkeep, (), has_jobs=False, listens=False),
 }

@@ -12,6 +12,8 @@ from schemas.identifiers import ApprovalState
 from twinlock.approvals.chain import NEEDED
 from twinlock.approvals.rows import Approval, find_approval
 from twinlock.store.tables.work import jobs
+from workers.jobs import adopt
+from workers.recovery_handler.carrying import job_id
 
 _LOOK_SECONDS = 0.5
 
@@ -36,6 +38,11 @@ def describe(approval: Approval, now: datetime) -> dict[str, Any]:
 def how_to_sign(approval: Approval) -> Sequence[str]:
     """Say how a request goes on."""
     shown = f"request {approval.id} ({approval.action} {approval.subject})"
+    if approval.state is ApprovalState.APPROVED and approval.due is not None:
+        return [
+            f"{shown} is approved, and carried out from {moment(approval.due)} on",
+            f"until then it can be cancelled: twinlock approval cancel {approval.id}",
+        ]
     if approval.state is not ApprovalState.OPEN:
         return [f"{shown} is {approval.state.value}"]
     return [
@@ -59,7 +66,18 @@ async def carried_out(session: Session, approval: Approval) -> Approval:
         if approval.state is ApprovalState.APPROVED:
             await session.parts.clock.sleep(_LOOK_SECONDS)
     await session.settle()
-    return approval
+    return await take_along(session, approval)
+
+
+async def take_along(session: Session, approval: Approval) -> Approval:
+    """Return a request once what its worker put off and is due by now is done, too; a fleet goes on by itself."""
+    if not session.parts.settings.is_fleet:
+        async with session.parts.store.begin(session.cause) as unit:
+            due = await adopt(unit, job_id(approval.action, approval.id))
+        if due:
+            await session.settle()
+    async with session.parts.store.read() as reader:
+        return await find_approval(reader, approval.id)
 
 
 def moment(at: datetime) -> str:

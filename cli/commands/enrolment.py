@@ -14,7 +14,7 @@ from cli.output import Result, listing
 from cli.settings import Settings
 from cli.wiring import open_current
 from cli.wiring.sealing import seal_before_leaving
-from schemas.names import AUDIT_SEALER, OPERATOR
+from schemas.names import AUDIT_SEALER, OPERATOR, RECOVERY_HANDLER
 from twinlock.custody import enrolment
 from twinlock.custody.audit import AuditEntry, AuditLog
 from twinlock.keys.signing import fingerprint
@@ -49,6 +49,8 @@ def enroll(
     key = home.make_worker_key(folder, name)
     if name == AUDIT_SEALER:
         home.make_checkpoint_key(folder, settings.home)
+    if name == RECOVERY_HANDLER:
+        home.make_certificate_key(folder, settings.home)
     shown = fingerprint(key.public).hex()
 
     async def work(store: Store) -> bool:

@@ -69,8 +69,9 @@ async def make_home(settings: Settings, timeout: float) -> bool:
 
 async def _init(settings: Settings, timeout: float) -> bool:
     home.make_audit_key(settings.home)
-    if not settings.is_fleet:  # there it is made where its worker is enrolled, for that worker alone
+    if not settings.is_fleet:  # there each is made where its worker is enrolled, for that worker alone
         home.make_checkpoint_key(settings.home / home.SECRETS, settings.home)
+        home.make_certificate_key(settings.home / home.SECRETS, settings.home)
     written = _write_settings(settings.home / SETTINGS)
     clock = clock_for(settings)
     async with open_store(settings, clock) as store:

@@ -7,13 +7,15 @@ import secrets
 import socket
 from collections.abc import AsyncIterator, Awaitable, Callable
 from contextlib import asynccontextmanager
+from pathlib import Path
 
 from sqlalchemy import select
 
 from cli import home
+from cli.home import SECRETS
 from cli.settings import Settings
 from cli.wiring.marking import guard_of
-from cli.wiring.parts import Parts, build
+from cli.wiring.parts import Certifying, Parts, build
 from cli.wiring.sealing import of_home, seal_before_leaving
 from cli.wiring.vaults import open_vaults
 from cli.wiring.webhooks import open_senders, sending
@@ -79,6 +81,14 @@ async def local_recovering(
             await _last(recovering.count_operations)
 
 
+def certifying_in(
+    settings: Settings, clock: Clock, store: Store, folder: Path, writer: str = AUDIT_WRITER
+) -> Certifying:
+    """Return what the recovery handler certifies purges with."""
+    audit = AuditLog(store, writer, home.read_audit_key(settings.home), clock)
+    return Certifying(home.read_certificate_key(folder), audit)
+
+
 def _instance(name: str) -> Instance:
     # The number of a process comes again, in a container at every start.
     return Instance(f"{name}.{socket.gethostname()[:80]}.{os.getpid()}.{secrets.token_hex(4)}", name)
@@ -101,7 +111,8 @@ async def embedded(settings: Settings, clock: Clock, store: Store) -> AsyncItera
             local_custodian(settings, clock, store) as custodian,
             local_recovering(settings, clock, store) as recovering,
         ):
-            yield build(settings, clock, store, custodian, recovering=recovering)
+            certifying = None if settings.is_fleet else certifying_in(settings, clock, store, settings.home / SECRETS)
+            yield build(settings, clock, store, custodian, recovering=recovering, certifying=certifying)
     finally:
         await seal_before_leaving(settings, store)
 

@@ -8,9 +8,9 @@ from dataclasses import dataclass
 
 from cli import home
 from cli.settings import Settings
-from cli.wiring.embedded import local_custodian, local_recovering
+from cli.wiring.embedded import certifying_in, local_custodian, local_recovering
 from cli.wiring.health import Consuming, health_of_broker, health_of_publishing, health_of_store
-from cli.wiring.parts import Carrying, Parts, build
+from cli.wiring.parts import Carrying, Certifying, Parts, build
 from cli.wiring.sealing import of_fleet
 from cli.wiring.webhooks import open_senders, sending
 from events.amqp.collector import Collector
@@ -58,6 +58,7 @@ class _Custody:
     lanes: tuple[Consuming, ...] = ()
     drains: tuple[Drain, ...] = ()
     recovering: Recovering | None = None
+    certifying: Certifying | None = None
 
 
 @asynccontextmanager
@@ -77,7 +78,14 @@ async def staff(settings: Settings, clock: Clock, store: Store, worker: str) -> 
     async with AsyncExitStack() as stack:
         transport = _transport(stack, settings, clock, store, worker)
         custody = await _custody(stack, settings, clock, store, worker)
-        parts = build(settings, clock, store, custody.custodian, recovering=custody.recovering)
+        parts = build(
+            settings,
+            clock,
+            store,
+            custody.custodian,
+            recovering=custody.recovering,
+            certifying=custody.certifying,
+        )
         listens = ROSTER[worker].listens
         broker = health_of_broker(transport, *custody.lanes) if listens else health_of_publishing(transport)
         checks = {"database": health_of_store(store), "broker": broker}
@@ -121,7 +129,9 @@ async def _custody(stack: AsyncExitStack, settings: Settings, clock: Clock, stor
         return _Custody(remote, periodic=(sealing(sealer, settings.workers),))
     if worker == RECOVERY_HANDLER:
         recovering = await stack.enter_async_context(local_recovering(settings, clock, store, worker))
-        return _Custody(_remote(stack, settings, clock, store, worker), recovering=recovering)
+        certifying = certifying_in(settings, clock, store, settings.secrets_folder, worker)
+        remote = _remote(stack, settings, clock, store, worker)
+        return _Custody(remote, recovering=recovering, certifying=certifying)
     if worker == ALERT_EMITTER:
         hooks = open_senders(settings, store)
         remote = _remote(stack, settings, clock, store, worker)

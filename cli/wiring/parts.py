@@ -17,17 +17,21 @@ from twinlock.content.items import Items
 from twinlock.content.keyring import Keyring, SiteKeyring
 from twinlock.content.mailboxes import Mailboxes
 from twinlock.content.objects import Objects
+from twinlock.content.purging import ContentPurger
 from twinlock.content.reblob import BlobReencrypter
 from twinlock.content.reencrypt import Reencrypter
 from twinlock.content.site_export import SiteExporter
 from twinlock.content.site_import import SiteImporter
 from twinlock.content.sites import Sites
 from twinlock.content.sweeper import Sweeper
+from twinlock.custody.audit import AuditLog
 from twinlock.custody.port import Custodian, Recovering
 from twinlock.errors import TwinlockError
 from twinlock.keys.ports import Clock
+from twinlock.keys.signing import SigningKey
 from twinlock.store.unit import Store
 from twinlock.vaults.local import LocalVault
+from workers.recovery_handler.purge_means import PurgeMeans
 from workers.roster import Workplace
 
 
@@ -40,11 +44,23 @@ class Carrying:
 
 
 @dataclass(frozen=True, slots=True)
+class Certifying:
+    """Hold the key that signs the certificates of purges, and where purges are audited."""
+
+    key: SigningKey
+    audit: AuditLog
+
+    def means(self, settings: Settings, content: ContentPurger) -> PurgeMeans:
+        """Return what the recovery handler purges with."""
+        return PurgeMeans(content, self.key, self.audit, settings.approvals)
+
+
+@dataclass(frozen=True, slots=True)
 class Parts:
     """Hold everything that commands and workers work with.
 
-    `vault` is for those who administer embedded vaults; `carrying` is a command's in a fleet, and `recovering` the
-    recovery handler's, wherever that runs.
+    `vault` is for those who administer embedded vaults; `carrying` is a command's in a fleet, and `recovering` and
+    `purging` are the recovery handler's, wherever that runs.
     """
 
     settings: Settings
@@ -66,6 +82,7 @@ class Parts:
     sweeper: Sweeper
     carrying: Carrying | None = None
     recovering: Recovering | None = None
+    purging: PurgeMeans | None = None
 
     @property
     def workplace(self) -> Workplace:
@@ -79,6 +96,7 @@ class Parts:
             self.settings.workers,
             self.recovering,
             self.settings.approvals,
+            self.purging,
             self.settings.webhooks,
         )
 
@@ -90,6 +108,7 @@ def build(
     custodian: Custodian,
     carrying: Carrying | None = None,
     recovering: Recovering | None = None,
+    certifying: Certifying | None = None,
 ) -> Parts:
     """Put the parts together on an open store."""
     objects = Objects(open_backend(settings.objects_url), store, settings.content)
@@ -99,6 +118,7 @@ def build(
     site_keyring = SiteKeyring(custodian, clock)
     filer = Filer(store, objects, site_keyring)
     files = Files(store, objects, site_keyring, filer)
+    purger = ContentPurger(store, objects, settings.content)
     return Parts(
         settings=settings,
         clock=clock,
@@ -119,4 +139,5 @@ def build(
         sweeper=Sweeper(store, objects, settings.content),
         carrying=carrying,
         recovering=recovering,
+        purging=None if certifying is None else certifying.means(settings, purger),
     )

@@ -11,6 +11,7 @@ from schemas.requests import (
     AssignmentRequested,
     MoveRequested,
     PolicyRequested,
+    PurgeRequested,
     RecoveryRequested,
     RefreshRequested,
     SiteMoveRequested,
@@ -70,6 +71,7 @@ _RULES: dict[type[Event], Callable[[Reader, Any], Awaitable[Collection[str]]]] =
     AssignmentRequested: _of_assignment,
     RefreshRequested: _of_policy,
     RecoveryRequested: _of_policy,
+    PurgeRequested: _of_policy,
     MoveRequested: _of_move,
     SiteMoveRequested: _of_site_move,
 }

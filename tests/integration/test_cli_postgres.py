@@ -20,6 +20,7 @@ from cli.command import Flags
 from cli.demo import story
 from cli.main import run
 from tests.servers.postgres import Postgres
+from twinlock.keys.signing import SigningKey, public_to_pem
 
 PROGRAM = str(Path(sys.executable).with_name("twinlock"))
 COPIES = 10
@@ -218,3 +219,48 @@ def test_killed_in_the_middle(durable: Postgres, tmp_path: Path, monkeypatch: py
     assert durable.password not in err
     assert (3000 - there, there) == (again["imported"], again["skipped"])
     assert sorted(path.read_bytes() for path in mail.iterdir()) == sorted(path.read_bytes() for path in out.iterdir())
+
+
+def test_purge(home: Path, tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    """A purge is carried out on PostgreSQL, step by step, and its certificate names what was there."""
+    monkeypatch.setenv("TWINLOCK_APPROVALS__COOLING_OFF_SECONDS", "0")
+    mail = tmp_path / "mail"
+    mail.mkdir()
+    for number in range(3):
+        (mail / f"{number}.eml").write_bytes(bytes([number]) * 200_000)
+    asked(home, "init")
+    asked(home, "tenant", "add", "acme")
+    keys = [asked(home, "key", "create", f"local://{vault}/key")["uri"] for vault in ("a", "b")]
+    asked(
+        home,
+        "policy",
+        "create",
+        "--tenant",
+        "acme",
+        "--name",
+        "p",
+        "--workload",
+        "mailbox",
+        "--key",
+        keys[0],
+        "--key",
+        keys[1],
+    )
+    asked(home, "mailbox", "add", "ann@acme.example", "--tenant", "acme")
+    asked(home, "mailbox", "import", "ann@acme.example", str(mail))
+    asked(home, "policy", "assign", "acme/p", "--mailbox", "ann@acme.example")
+    signers = {name: SigningKey.generate() for name in ("ann", "bob")}
+    for name, key in signers.items():
+        (tmp_path / name).write_bytes(key.to_pem())
+        (tmp_path / f"{name}.pub").write_bytes(public_to_pem(key.public))
+        asked(home, "approver", "add", "acme", name, "--public-key", str(tmp_path / f"{name}.pub"))
+    for uri in keys:
+        asked(home, "key", "delete", uri)
+    request = asked(home, "purge", "request", "acme/p", "--reason", "it is over", "--contact", "dpo")["id"]
+    for name in signers:
+        asked(home, "approval", "approve", request, "--by", name, "--private-key", str(tmp_path / name))
+    shown, proof = asked(home, "purge", "show", request), asked(home, "purge", "certificate", request)["certificate"]
+
+    assert ("done", 1, 3) == (shown["state"], shown["containers"], shown["items"])
+    assert ["service"] == [each["name"] for each in proof["earlier"]]
+    assert [] == asked(home, "mailbox", "list", "--tenant", "acme")

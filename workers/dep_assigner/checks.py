@@ -6,7 +6,7 @@ from urllib.parse import urlsplit
 
 from sqlalchemy import func, select
 
-from schemas.identifiers import PROVIDER, SERVICE_POLICIES, Workload
+from schemas.identifiers import PROVIDER, SERVICE_POLICIES, PolicyState, Workload
 from schemas.requests import PolicyRequested
 from twinlock.custody.port import Probe
 from twinlock.keys.ports import Outcome
@@ -70,7 +70,9 @@ async def check_standing(reader: Reader, wanted: PolicyRequested, limits: Limits
 
 async def _beyond_limit(reader: Reader, tenant_id: str, wanted: PolicyRequested, limits: Limits) -> list[FailedCheck]:
     policy = policies.c
-    count = select(func.count()).where(policy.tenant_id == tenant_id, policy.workload == wanted.workload)
+    count = select(func.count()).where(
+        policy.tenant_id == tenant_id, policy.workload == wanted.workload, policy.state != PolicyState.PURGED
+    )
     most, what, setting = limits.mailbox, "mailbox policies", "policies_per_tenant"
     if wanted.workload is Workload.SITE:
         count = count.where(policy.geo == wanted.geo)
