@@ -1,5 +1,6 @@
 """`twinlock purge`: destroy everything under a policy for good, and prove it."""
 
+from contextlib import suppress
 from pathlib import Path
 from typing import Annotated, Any
 
@@ -9,7 +10,7 @@ from cli.command import command, homeless
 from cli.commands import names
 from cli.commands.approval_documents import how_to_sign, moment, take_along
 from cli.commands.purge_certificate import print_certificate, verified
-from cli.failures import UsageFault
+from cli.failures import TimedOut, UsageFault
 from cli.options import Contact, PolicyName, Reason
 from cli.output import Failure, Result, Table, fields
 from cli.session import Session
@@ -54,7 +55,8 @@ async def show(session: Session, request: Id) -> Result:
     async with session.parts.store.read() as reader:
         approval, purge = await find_approval(reader, request), await find_purge(reader, request)
     if approval.state in (ApprovalState.APPROVED, ApprovalState.DONE) and purge.finished_at is None:
-        await take_along(session, approval)
+        with suppress(TimedOut):  # then it shows how far it is
+            await take_along(session, approval)
     document, _ = await _describe(session, request)
     return Result(document, [fields(document)])
 

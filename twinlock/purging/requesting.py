@@ -85,7 +85,8 @@ def not_denied(policy: Policy, look: Look) -> Refused:
 
 async def _known(unit: Unit, policy: Policy) -> Approval | None:
     for known in await list_approvals(unit, policy.tenant_id, ApprovalState.OPEN):
-        if known.action == Action.PURGE and known.policy_id == policy.id:
+        of_this = known.action == Action.PURGE and known.policy_id == policy.id
+        if of_this and known.state_at(unit.clock.now()) is ApprovalState.OPEN:
             return known
     return None
 
