@@ -1,6 +1,6 @@
 """Purges, what each has destroyed, and which policies once wrapped a container's keys.
 
-Revision: 0007
+Revision: 0006
 """
 
 import sqlalchemy as sa

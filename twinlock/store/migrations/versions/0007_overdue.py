@@ -1,6 +1,6 @@
 """What is found of root keys by a look at them, and work that is overdue.
 
-Revision: 0008
+Revision: 0007
 """
 
 import sqlalchemy as sa

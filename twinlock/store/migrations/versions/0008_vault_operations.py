@@ -1,6 +1,6 @@
 """How often vaults were asked, by policy, vault, operation and day.
 
-Revision: 0009
+Revision: 0008
 """
 
 import sqlalchemy as sa
