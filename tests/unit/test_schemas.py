@@ -24,7 +24,7 @@ ASYNCAPI = DOCUMENTS["asyncapi.json"]
 
 # Whoever adds a name here has asked: could a key, a content or a credential ever stand in it?
 REVIEWED_NAMES = {
-    *("action", "approval", "approvals", "approver", "contact", "needed", "state"),
+    *("action", "although_revoked", "approval", "approvals", "approver", "contact", "needed", "state"),
     *("all_geos", "all_mailboxes", "assigned", "at", "attempts", "audience", "consumer", "detail", "entries"),
     *("event", "event_type", "head", "key", "positions", "seal", "signature"),  # `key` is a public key's fingerprint
     *("files", "files_encrypted", "generation", "geo", "geos"),
