@@ -60,6 +60,7 @@ STATEMENTS = st.builds(
     policy=st.none() | st.builds(NamedPolicy, TEXT, TEXT, st.integers(0, 2)),
     keys=st.lists(st.builds(NewKey, TEXT, TEXT, TEXT, TEXT), max_size=2).map(tuple),
     approver=st.none() | st.builds(NamedApprover, TEXT, TEXT, st.integers(0, 2), TEXT),
+    although_revoked=st.booleans(),
     purge=st.none() | st.builds(NamedPurge, TEXT, st.integers(0, 2), TEXT),
 )
 
