@@ -646,8 +646,7 @@ async def test_create_is_idempotent(subject: Subject) -> None:
 async def test_destroy(subject: Subject) -> None:
     """A destroyed key denies everything for ever, creation and restoring included; destroying it again is no error."""
     wrapped = await subject.wrap()
-    for _ in range(2):
-        await subject.vault.destroy(subject.uri)
+    destructions = [await subject.vault.destroy(subject.uri) for _ in range(2)]
     calls = (
         subject.vault.unwrap(wrapped, CONTEXT),
         subject.vault.describe(subject.uri),
@@ -657,6 +656,7 @@ async def test_destroy(subject: Subject) -> None:
     with pytest.raises(WrongKeyState):
         await subject.owner.restore(subject.uri)
 
+    assert all(each.is_final for each in destructions)
     assert [(Denied, True)] * 3 == [(type(each), each.exact) for each in failures]
     assert KeyStatus.DESTROYED is (await subject.owner.state(subject.uri)).state
 

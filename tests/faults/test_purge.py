@@ -11,6 +11,7 @@ from typing import TYPE_CHECKING, Any
 
 import pytest
 
+from twinlock.approvals.telling import keep
 from twinlock.crashpoints import CrashPoint
 from twinlock.keys.ports import Destruction
 from twinlock.keys.signing import SigningKey, public_to_pem
@@ -174,6 +175,37 @@ def test_answers_again(condemned: "Home", mail: Path, tmp_path: Path) -> None:
 
     assert ("cancelled", "active", "enabled") == (ended["state"], state(home), availability(home))
     assert Counter(path.read_bytes() for path in mail.iterdir()) == home.exported(ANN)
+
+
+def test_vague(condemned: "Home", tmp_path: Path) -> None:
+    """While a vault does not answer a purge waits, approved and not begun; when it denies again it goes on."""
+    home = condemned.copy(tmp_path / "home")
+    request = waiting(home)
+    home.ask("vault", "outage", "p1", "on")
+
+    home.refused(*signing(home, request, "bob"), "--timeout", "20", code=3)
+
+    assert ["both root keys have to be denied"] == [
+        text.split(":")[0] for text in home.column("SELECT trouble FROM jobs")
+    ]
+    assert ("approved", "purging") == (home.ask("purge", "show", request)["state"], state(home))
+    home.ask("vault", "outage", "p1", "off")
+    home.rest()
+    assert_purged(home, request)
+
+
+def test_never_signed(approved: "Home", tmp_path: Path) -> None:
+    """A purge that nobody signs in its time gives the policy back, also to the next request."""
+    home = approved.copy(tmp_path / "home")
+    settle(home, "\n[approvals]\nrequest_seconds = 0\ncooling_off_seconds = 0\n")
+    lose(home)
+    request = requested(home)
+
+    assert "is expired" in home.refused(*signing(home, request, "ann"))
+    home.within(lambda parts: keep(parts.store))
+
+    assert ("expired", "active") == (home.ask("purge", "show", request)["state"], state(home))
+    assert request != requested(home)
 
 
 CRASHES = [

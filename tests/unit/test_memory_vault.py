@@ -128,3 +128,20 @@ async def until_asleep(clock: ManualClock) -> None:
         await asyncio.sleep(0)
 
     assert 1 == clock.sleepers
+
+
+async def test_retained(vault: MemoryVault, clock: ManualClock) -> None:
+    """A destroyed key that is retained opens nothing at once, and is gone for good when that time is over."""
+    uri = "local://provider/availability"
+    await vault.create(uri)
+    wrapped = await vault.wrap(uri, bytes(64), b"")
+    vault.retain(60)
+    first = await vault.destroy(uri)
+    with pytest.raises(Denied):
+        await vault.unwrap(wrapped, b"")
+    clock.advance(59)
+
+    assert clock.now() < (first.final_at or clock.now()) == (await vault.destroy(uri)).final_at
+    clock.advance(1)
+
+    assert (await vault.destroy(uri)).is_final
