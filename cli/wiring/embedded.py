@@ -74,7 +74,8 @@ async def local_recovering(
     """Open the second, smaller custodian, with vaults of its own that are closed in the end."""
     audit = AuditLog(store, writer, home.read_audit_key(settings.home), clock)
     async with open_vaults(settings, clock) as (vaults, availability):
-        recovering = LocalRecovering(store, vaults, availability, audit, clock, settings=settings.custody)
+        guard = guard_of(settings.home)
+        recovering = LocalRecovering(store, vaults, availability, audit, clock, settings=settings.custody, guard=guard)
         try:
             yield recovering
         finally:

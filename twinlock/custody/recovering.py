@@ -7,6 +7,7 @@ from twinlock.custody.availability import AvailabilityKeys
 from twinlock.custody.entries import entry
 from twinlock.custody.guards import Guards, on_behalf_of
 from twinlock.custody.making import PolicyKeyMaker
+from twinlock.custody.mark import RestoreGuard
 from twinlock.custody.operations import Account, Operation
 from twinlock.custody.port import Asker, Probe, Recovered, RecoveryOrder, RootAnswer
 from twinlock.custody.probing import RootKeyProbe
@@ -32,12 +33,14 @@ class LocalRecovering:
         clock: Clock,
         *,
         settings: CustodySettings | None = None,
+        guard: RestoreGuard | None = None,
     ) -> None:
         settings = settings or CustodySettings()
         guards = Guards(clock, settings.guards)
         keys = AvailabilityKeys(availability, guards, audit, settings.vault_deadline)
         maker = PolicyKeyMaker(vaults, availability, guards, audit, settings)
         self._store = store
+        self._guard = guard
         self._availability = availability
         self.audit = audit
         self._guards = guards
@@ -66,11 +69,13 @@ class LocalRecovering:
 
     async def recover(self, order: RecoveryOrder, asker: Asker) -> Recovered:
         """Open a policy's keys by its availability keys and wrap them under new root keys."""
+        await self._refuse_restored()
         with on_behalf_of(asker):
             return await self._recoverer.recover(order, asker)
 
     async def destroy_availability_key(self, policy_id: str, uri: str, asker: Asker) -> Destruction:
         """Destroy an availability key for good."""
+        await self._refuse_restored()
         async with self._store.read() as reader:
             policy = await read_policy(reader, policy_id)
         about = {"tenant_id": policy.tenant_id, "policy_id": policy.id}
@@ -85,6 +90,12 @@ class LocalRecovering:
         final = destruction.is_final
         await self.audit.record(entry("availability-key-destroyed", asker, **about, uri=uri, final=final))
         return destruction
+
+    async def _refuse_restored(self) -> None:
+        """Raise where the database is an older one: it may have forgotten that an approval was used or cancelled."""
+        if self._guard is not None:
+            async with self._store.read() as reader:
+                await self._guard.check(reader)
 
     async def count_operations(self) -> None:
         """Write down how often vaults were called since the last time."""

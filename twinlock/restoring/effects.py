@@ -99,6 +99,17 @@ async def _purged(unit: Unit, entry: Any) -> str:
     return why
 
 
+async def _key_destroyed(unit: Unit, entry: Any) -> str:
+    key = availability_keys.c
+    mine = update(availability_keys).where(key.policy_id == entry.policy_id, key.uri == entry.detail["uri"])
+    gone = {"state": AvailabilityKeyState.DESTROYED.value}
+    return DONE if (await unit.execute(mine.values(gone))).rowcount else KNOWN
+
+
+async def _recovered(_unit: Unit, _entry: Any) -> str:
+    return "its keys of before the recovery are back, and those of after it are not in the log: recover it again"
+
+
 async def _settle_approval(unit: Unit, entry: Any, state: ApprovalState) -> str:
     row = approvals.c
     undecided = (ApprovalState.OPEN.value, ApprovalState.APPROVED.value)
@@ -160,6 +171,8 @@ REPLAYS: Mapping[str, Replay] = MappingProxyType(
         "purge-begun": _purge_begun,
         "purge-given-up": _purge_given_up,
         "purge-certified": _purged,
+        "availability-key-destroyed": _key_destroyed,
+        "policy-key-recovered": _recovered,
         "approval-done": _approval_done,
         "approval-cancelled": _approval_cancelled,
         "approver-added": _approver_changed,

@@ -4,20 +4,22 @@ import json
 from typing import TYPE_CHECKING, Any
 
 import pytest
-from sqlalchemy import delete, update
+from sqlalchemy import delete, select, update
 
 from schemas.identifiers import PolicyState
 from twinlock.custody import revocations
-from twinlock.custody.audit import AuditLog
+from twinlock.custody.audit import AuditEntry, AuditLog
 from twinlock.custody.auditing import walk
 from twinlock.custody.chain import moment
 from twinlock.custody.custodian import LocalCustodian
 from twinlock.custody.errors import KeyRefused
 from twinlock.custody.mark import Mark, MemoryMarks, Restored, RestoreGuard
+from twinlock.custody.port import NewRoot, RecoveryOrder
+from twinlock.custody.recovering import LocalRecovering
 from twinlock.custody.sealing import Sealer
 from twinlock.keys.signing import SigningKey
 from twinlock.restoring.checking import Restoring
-from twinlock.store.tables.custody import audit_checkpoints, audit_entries, audit_seals, policies
+from twinlock.store.tables.custody import audit_checkpoints, audit_entries, audit_seals, availability_keys, policies
 from twinlock.store.tables.custody import revocations as rows
 from twinlock.store.unit import Cause, Store
 from twinlock.vaults.directory import VaultDirectory
@@ -139,3 +141,42 @@ async def test_another_past(custody: "Custody") -> None:
     await Sealer(custody.store, place.key, "test").pass_once(insist=True)
     with pytest.raises(Restored, match="seal 2 of its audit log is not the one that was signed"):
         await place.custodian.epoch.confirm()
+
+
+async def test_destroyed_key_stays_destroyed(custody: "Custody") -> None:
+    """A destroyed availability key is not back, and a recovery that can't be replayed is named."""
+    await custody.policy("p")
+    place = Installation(custody)
+    await place.seal()
+    before = len(await custody.audit())
+    about = {"tenant_id": "acme", "policy_id": "p"}
+    gone = AuditEntry("availability-key-destroyed", detail={"uri": custody.availability("p")}, **about)
+    await place.audit.record(gone, AuditEntry("policy-key-recovered", detail={}, **about))
+    await place.seal()
+    lines = await place.export()
+    await go_back(custody.store, 1, before)
+    found = await place.restoring().check(CAUSE, lines)
+    async with custody.store.read() as reader:
+        (state,) = [row.state for row in await reader.rows(select(availability_keys.c.state))]
+
+    assert ("destroyed", 1) == (state, found.replayed)
+    assert ["policy-key-recovered"] == [each.kind for each in found.unreplayed]
+
+
+async def test_recovery_waits_for_the_check(custody: "Custody") -> None:
+    """The second custodian neither recovers by an availability key nor destroys one in a restored database."""
+    await custody.policy("p")
+    place = Installation(custody)
+    await place.seal()
+    await place.revoke()
+    await place.seal()
+    await go_back(custody.store, 1, 1)
+    vaults, guard = VaultDirectory({"memory": custody.vault}), RestoreGuard(place.marks)
+    second = LocalRecovering(custody.store, vaults, custody.provider, place.audit, custody.clock, guard=guard)
+    order = RecoveryOrder("r", "p", (NewRoot("memory://x/a", "1", "f"), NewRoot("memory://y/b", "1", "f")))
+    with pytest.raises(Restored):
+        await second.recover(order, custody.asker())
+    with pytest.raises(Restored):
+        await second.destroy_availability_key("p", custody.availability("p"), custody.asker())
+
+    assert 1 == custody.availability_asked("p")  # when it was made
