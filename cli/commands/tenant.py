@@ -9,12 +9,14 @@ from cli.command import command
 from cli.commands import names
 from cli.output import Result, fields, listing
 from cli.session import Session
+from cli.wiring.auditing import audit_of
 from schemas.identifiers import Workload
 from twinlock.errors import AlreadyExists, NotFound
 from twinlock.store.tables.content import containers
 from twinlock.store.tables.custody import policies
 from twinlock.store.tables.tenants import tenants
 from twinlock.store.unit import Reader, new_id
+from twinlock.tenancy.removing import Removal
 
 noun = typer.Typer(help="Customer organizations.")
 
@@ -59,6 +61,17 @@ async def show(session: Session, name: Name) -> Result:
             raise NotFound(f"there is no tenant {name}", hint=f"add it: twinlock tenant add {name}")
         document = await _document(reader, row)
     return Result(document, [fields(document)])
+
+
+@command(noun, "remove")
+async def remove(session: Session, name: Name) -> Result:
+    """Remove a tenant with its mailboxes, sites, policies and approvers; only the audit log still tells of it."""
+    parts = session.parts
+    removal = Removal(parts.store, parts.mailboxes, parts.sites, audit_of(parts))
+    removed = await removal.remove(name, session.cause)
+    document = {"deleted": removed.items, "containers": removed.containers, "policies": removed.policies}
+    gone = f"{removed.containers} mailboxes and sites, {removed.items} items and files, {removed.policies} policies"
+    return Result(document, [f"removed {name} with {gone}"])
 
 
 async def _document(reader: Reader, row: Row[Any]) -> dict[str, Any]:

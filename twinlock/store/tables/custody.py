@@ -131,12 +131,12 @@ availability_keys = Table(
 )
 
 # Law 8: every revocation and every lifting of one, by a rising number; the newest number is the epoch. `announced`
-# says whether the events that tell of it are in an outbox.
+# says whether the events that tell of it are in an outbox. A row outlives its policy: the epoch never goes back.
 revocations = Table(
     "revocations",
     metadata,
     Column("number", Serial, primary_key=True),
-    Column("policy_id", ForeignKey("policies.id"), nullable=False),
+    Column("policy_id", String(36), nullable=False),
     Column("state", String(10), nullable=False),
     Column("at", UtcDateTime, nullable=False),
     Column("publisher", String(100), nullable=False),

@@ -1,0 +1,1 @@
+"""Tenants as a whole: what goes when one of them leaves."""

@@ -1,0 +1,133 @@
+"""Remove a tenant with everything that is its own; the audit log, and the numbers of revocations, stay.
+
+Containers go first, each in bounded transactions, and the rest in the last one. Cut off in the middle, the tenant is
+there with what is left of it, and another removal goes on.
+"""
+
+from dataclasses import dataclass
+from datetime import datetime
+
+from sqlalchemy import delete, func, select, update
+
+from schemas.identifiers import PROVIDER, ApprovalState, PolicyState
+from twinlock.approvals.approvers import Tenant, find_tenant
+from twinlock.approvals.rows import list_approvals
+from twinlock.content.mailboxes import Mailboxes
+from twinlock.content.sites import Sites
+from twinlock.custody.audit import AuditEntry, AuditLog
+from twinlock.errors import TwinlockError
+from twinlock.store.tables import alerts as alert_tables
+from twinlock.store.tables import approvals as approval_tables
+from twinlock.store.tables import custody, work
+from twinlock.store.tables.content import containers
+from twinlock.store.tables.custody import policies
+from twinlock.store.tables.tenants import tenants
+from twinlock.store.unit import Cause, Reader, Store, Unit
+
+OF_POLICIES = (
+    custody.evidence,
+    custody.verdicts,
+    custody.root_key_pins,
+    custody.root_key_looks,
+    custody.root_keys,
+    custody.policy_key_copies,
+    custody.policy_keys,
+    custody.availability_keys,
+)
+OF_APPROVALS = (approval_tables.approval_signatures, approval_tables.approval_steps)
+OF_TENANT = (
+    approval_tables.approvals,
+    approval_tables.approver_changes,
+    work.geos,
+    work.jobs,
+    work.turns,
+    custody.vault_operations,
+    custody.policies,
+)
+
+
+@dataclass(frozen=True, slots=True)
+class Removed:
+    """Count what was removed; `items` are those of mailboxes and the files of sites."""
+
+    items: int
+    containers: int
+    policies: int
+
+
+@dataclass(frozen=True, slots=True)
+class Removal:
+    """Remove tenants."""
+
+    store: Store
+    mailboxes: Mailboxes
+    sites: Sites
+    audit: AuditLog | None
+
+    async def remove(self, name: str, cause: Cause) -> Removed:
+        """Remove a tenant; raise where something of it may not be taken away now."""
+        if name == PROVIDER:
+            raise TwinlockError(f"tenant {PROVIDER} owns the service policies", hint="see: twinlock tenant list")
+        async with self.store.read() as reader:
+            tenant = await find_tenant(reader, name)
+            await _refuse_meanwhile(reader, tenant, self.store.clock.now())
+        items = [await self.mailboxes.remove(each.address, cause) async for each in self.mailboxes.list(name)]
+        items += [await self.sites.remove(each.name, cause) async for each in self.sites.list(name)]
+        async with self.store.begin(cause) as unit:
+            # A full lock: whoever adds something to the tenant now waits, and finds it gone.
+            await unit.row(select(tenants.c.id).where(tenants.c.id == tenant.id).with_for_update())
+            await _refuse_meanwhile(unit, tenant, unit.clock.now())
+            await _refuse_newcomers(unit, tenant)
+            count = await _forget(unit, tenant)
+            removed = Removed(sum(items), len(items), count)
+            if self.audit is not None:
+                await self.audit.append(unit, _entry(tenant, removed, unit.sender))
+        return removed
+
+
+def _entry(tenant: Tenant, removed: Removed, sender: str) -> AuditEntry:
+    counts = {"items": removed.items, "containers": removed.containers, "policies": removed.policies}
+    return AuditEntry("tenant-removed", tenant.id, None, {"tenant": tenant.name, **counts, "sender": sender})
+
+
+async def _refuse_meanwhile(reader: Reader, tenant: Tenant, now: datetime) -> None:
+    purging = policies.c.state == PolicyState.PURGING.value
+    name = await reader.scalar(select(policies.c.name).where(policies.c.tenant_id == tenant.id, purging))
+    if name is not None:
+        raise TwinlockError(
+            f"policy {tenant.name}/{name} is being purged: its certificate is not there yet",
+            hint="wait for the end of the purge, or cancel its request",
+        )
+    for each in await list_approvals(reader, tenant.id):
+        if each.state_at(now) in (ApprovalState.OPEN, ApprovalState.APPROVED):
+            raise TwinlockError(
+                f"tenant {tenant.name} has an open request: {each.action} {each.subject}",
+                hint=f"carry it out, or cancel it: twinlock approval cancel {each.id}",
+            )
+
+
+async def _refuse_newcomers(reader: Reader, tenant: Tenant) -> None:
+    name = await reader.scalar(select(containers.c.name).where(containers.c.tenant_id == tenant.id).limit(1))
+    if name is not None:
+        raise TwinlockError(f"{name} was added to tenant {tenant.name} meanwhile", hint="run it again")
+
+
+async def _forget(unit: Unit, tenant: Tenant) -> int:
+    """Delete all rows of a tenant, and count its policies."""
+    own = select(policies.c.id).where(policies.c.tenant_id == tenant.id)
+    count = await unit.scalar(select(func.count()).select_from(own.subquery()))
+    # Their numbers stay: the newest is the epoch, which never goes back. There is nobody left to tell.
+    told = custody.revocations.c.policy_id.in_(own)
+    await unit.execute(update(custody.revocations).where(told).values(announced=True))
+    for table in OF_POLICIES:
+        await unit.execute(delete(table).where(table.c.policy_id.in_(own)))
+    requests = select(approval_tables.approvals.c.id).where(approval_tables.approvals.c.tenant_id == tenant.id)
+    for table in OF_APPROVALS:
+        await unit.execute(delete(table).where(table.c.approval_id.in_(requests)))
+    for table in OF_TENANT:
+        await unit.execute(delete(table).where(table.c.tenant_id == tenant.id))
+    signals, told_of = alert_tables.alert_signals, alert_tables.alerts
+    await unit.execute(delete(signals).where(signals.c.topic.startswith(f"{tenant.name}/", autoescape=True)))
+    await unit.execute(delete(told_of).where(told_of.c.tenant == tenant.name))
+    await unit.execute(delete(tenants).where(tenants.c.id == tenant.id))
+    return int(count)
