@@ -229,12 +229,12 @@ ROSTER: Mapping[str, Duties] = {
     MAILBOX_REENCRYPTOR: Duties(_reencrypts, _reencryptor_upkeep, (Move.handles, ReencryptStep.handles)),
     SITE_REENCRYPTOR: Duties(_rolls_out, _rollout_upkeep, (MoveSite.handles, SiteStep.handles)),
     TIK_CACHE_REFRESHER: Duties(_serves, _refresher_upkeep, (), has_jobs=False),
-    ALERT_EMITTER: Duties(_hears, _emitter_upkeep, (*HEARD, Post.handles), has_jobs=False),
     RECOVERY_HANDLER: Duties(
         _carries_out,
         _recovery_upkeep,
         (RequestRecovery.handles, RequestPurge.handles, TakeUp.handles, CarryOutStep.handles),
     ),
+    ALERT_EMITTER: Duties(_hears, _emitter_upkeep, (*HEARD, Post.handles), has_jobs=False),
     AUDIT_SEALER: Duties(_serves, _no_upkeep, (), has_jobs=False, listens=False),
 }
 
