@@ -13,6 +13,7 @@ import sys
 import time
 from collections.abc import Callable, Iterator
 from dataclasses import dataclass, field
+from itertools import count
 from pathlib import Path
 from typing import IO, Any
 
@@ -21,6 +22,7 @@ from rich.console import Console
 from cli.command import Flags
 from cli.demo.cast import alone, among_others
 from cli.entry import INTERRUPTED
+from cli.home import SETTINGS
 from cli.output import Result, Table, emit
 from cli.progress import Shows
 from cli.settings import PREFIX, Settings
@@ -28,6 +30,19 @@ from cli.settings import PREFIX, Settings
 Twinlock = Callable[[list[str], Flags], int]
 
 COLUMNS = ("step", "shown", "result", "seconds")
+
+
+@contextlib.contextmanager
+def _at_home(home: Path) -> Iterator[None]:
+    own = {name: value for name, value in os.environ.items() if name.startswith(PREFIX)}
+    try:
+        for name in own:
+            del os.environ[name]
+        os.environ[f"{PREFIX}HOME"] = str(home)
+        yield
+    finally:
+        os.environ.pop(f"{PREFIX}HOME", None)
+        os.environ.update(own)
 
 
 class Stopped(Exception):
@@ -56,6 +71,7 @@ class Stage:
             self.stored.append(fleet.objects_folder)
         self.cast = among_others() if fleet else alone()
         self.steps: list[Step] = []
+        self.folders = (f"sandbox-out/{number}" for number in count(1))  # to export into
         self._twinlock = twinlock
         self._console = Console(file=sys.stdout, highlight=False)
 
@@ -66,16 +82,18 @@ class Stage:
             with contextlib.chdir(self.folder):
                 yield
             return
-        own = {name: value for name, value in os.environ.items() if name.startswith(PREFIX)}
-        try:
-            for name in own:
-                del os.environ[name]
-            os.environ[f"{PREFIX}HOME"] = str(self.home)
-            with contextlib.chdir(self.folder):
-                yield
-        finally:
-            os.environ.pop(f"{PREFIX}HOME", None)
-            os.environ.update(own)
+        with contextlib.chdir(self.folder), _at_home(self.home):
+            yield
+
+    @contextlib.contextmanager
+    def sandbox(self, settings: str = "") -> Iterator[None]:
+        """Work in another home beside the first, with settings of its own where it is new."""
+        home = self.folder / "sandbox"
+        if settings:
+            home.mkdir()
+            (home / SETTINGS).write_text(settings)
+        with _at_home(home):
+            yield
 
     @contextlib.contextmanager
     def step(self, title: str) -> Iterator[Step]:

@@ -10,7 +10,7 @@ from pathlib import Path
 from shlex import quote
 from typing import Any
 
-from cli.demo import library, proof, sites
+from cli.demo import library, loss, proof, sites
 from cli.demo import mail as sources
 from cli.demo.library import LARGE_BYTES
 from cli.demo.mail import COPIES, Mail
@@ -253,6 +253,7 @@ SCENES: tuple[tuple[str, Scene], ...] = (
     ("a vault slows down and dies", lambda stage, mail: sites.lose_a_vault(stage)),
     ("files equal, and unreadable", lambda stage, mail: sites.compare(stage)),
     ("the kill switch", lambda stage, mail: sites.pull_the_plug(stage)),
+    *loss.SCENES,
 )
 
 

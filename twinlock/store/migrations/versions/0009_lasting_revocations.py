@@ -1,13 +1,13 @@
 """Revocations outlive their policies: the newest number never goes back.
 
-Revision: 0010
+Revision: 0009
 """
 
 import sqlalchemy as sa
 from alembic import op
 
-revision = "0010"
-down_revision = "0009"
+revision = "0009"
+down_revision = "0008"
 branch_labels = None
 depends_on = None
 
