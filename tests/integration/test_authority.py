@@ -27,7 +27,14 @@ from schemas.facts import RequestAnswered
 from schemas.identifiers import MailboxKind, RequestOutcome
 from schemas.names import DEP_ASSIGNER, MAILBOX_REENCRYPTOR, OPERATOR
 from schemas.registry import REQUESTS
-from schemas.requests import AssignmentRequested, MoveRequested, PolicyRequested, RefreshRequested, SiteMoveRequested
+from schemas.requests import (
+    AssignmentRequested,
+    MoveRequested,
+    PolicyRequested,
+    RecoveryRequested,
+    RefreshRequested,
+    SiteMoveRequested,
+)
 from twinlock.clock import ManualClock
 from twinlock.content.mailboxes import NewMailbox
 from twinlock.custody.port import USER, Asker
@@ -53,6 +60,7 @@ ALL_TYPES = tuple(request.type for request in REQUESTS)
 ROUTES = dict.fromkeys(ALL_TYPES, (DEP_ASSIGNER,))
 
 REFRESH = RefreshRequested.type, {"policy": OURS}
+RECOVERY = {"keys": ["local://a/k", "local://b/k"], "reason": "both lost"}
 
 
 class Effect:
@@ -269,6 +277,7 @@ FORBIDDEN_TO_ACME: dict[str, tuple[str, dict[str, Any]]] = {
     "policy that is not there": (RefreshRequested.type, {"policy": "policy-z"}),
     "policy of a tenant that is not there": (RefreshRequested.type, {"policy": "nobody/main"}),
     "the provider's policy": (RefreshRequested.type, {"policy": "service"}),
+    "recovery of another's policy": (RecoveryRequested.type, {"policy": THEIRS, **RECOVERY}),
     "mailbox of another": (MoveRequested.type, {"mailbox": OTTO}),
     "mailbox that is not there": (MoveRequested.type, {"mailbox": "nobody@acme.example"}),
     "site of another": (SiteMoveRequested.type, {"tenant": "rival", "site": "plans"}),
@@ -301,6 +310,7 @@ FORBIDDEN_TO_ACME: dict[str, tuple[str, dict[str, Any]]] = {
 GRANTED_TO_ACME: dict[str, tuple[str, dict[str, Any]]] = {
     "refresh": REFRESH,
     "refresh by name": (RefreshRequested.type, {"policy": f"acme/{OURS}"}),
+    "recovery": (RecoveryRequested.type, {"policy": OURS, **RECOVERY}),
     "move": (MoveRequested.type, {"mailbox": ANN}),
     "move of a site": (SiteMoveRequested.type, {"tenant": "acme", "site": "plans"}),
     "assign a geo": (AssignmentRequested.type, {"policy": OURS, "geos": ["eu"]}),
