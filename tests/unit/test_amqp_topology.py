@@ -1,5 +1,6 @@
 """The topology as data: what a worker needs, what RabbitMQ understands, and where messages travel."""
 
+from types import SimpleNamespace
 from typing import Any
 
 import pytest
@@ -80,8 +81,9 @@ def test_every_tier_leads_back(worker: str) -> None:
 def test_bindings_are_what_is_handled() -> None:
     """Each worker's queue gets exactly the types that its handlers handle."""
     nothing: Any = None  # only their types are looked at
-    recovering: Any = object()
-    handlers = handlers_of(Workplace(nothing, nothing, nothing, nothing, nothing, WorkerSettings(), recovering))
+    recovering, purging = object(), SimpleNamespace(requesting=nothing, carrying=lambda *_: nothing)
+    means: dict[str, Any] = {"recovering": recovering, "purging": purging}
+    handlers = handlers_of(Workplace(nothing, nothing, nothing, nothing, nothing, WorkerSettings(), **means))
 
     for worker in ROSTER:
         handled = {handler.handles.type for handler in handlers if handler.consumer == worker}
