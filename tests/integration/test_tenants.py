@@ -12,8 +12,10 @@ from twinlock.custody.audit import AuditLog
 from twinlock.errors import NotFound, TwinlockError
 from twinlock.store.tables import metadata
 from twinlock.store.tables.approvals import approvals
+from twinlock.store.tables.content import container_wraps
 from twinlock.store.tables.custody import audit_entries, policies
 from twinlock.store.tables.custody import revocations as revocation_rows
+from twinlock.store.tables.purges import purged_generations, purges
 from twinlock.store.tables.tenants import tenants
 from twinlock.store.tables.work import jobs
 from twinlock.store.unit import Cause
@@ -101,6 +103,23 @@ async def test_purging(world: "World") -> None:
         await removal(world).remove("acme", CAUSE)
 
     assert 2 == len(await world.content("ann@acme.example"))
+
+
+async def test_after_a_purge(world: "World") -> None:
+    """A tenant whose policy was purged goes with all that the purge has noted, of the provider's policy as well."""
+    await request(world, ApprovalState.DONE)
+    purge = {"id": "r", "policy_id": P, "stage": "done", "verdicts": {}, "keys": {}}
+    noted = {"purge_id": "r", "container_id": "c", "generation": 1, "policy_key_generation": 1, "commitment": bytes(32)}
+    wraps = [{"container_id": "c", "policy_id": each, "generation": 1} for each in (P, "service-policy")]
+    async with world.store.begin(CAUSE) as unit:
+        await unit.execute(insert(purges).values(**purge, containers=1, items=0, objects=0))
+        await unit.execute(insert(purged_generations).values(noted))
+        await unit.execute(insert(container_wraps), [{**wrap, "until": world.clock.now()} for wrap in wraps])
+    await removal(world).remove("acme", CAUSE)
+    async with world.store.read() as reader:
+        left = [await reader.rows(select(table)) for table in (purges, purged_generations, container_wraps)]
+
+    assert [[], [], []] == left
 
 
 async def test_provider(world: "World") -> None:

@@ -7,7 +7,7 @@ there with what is left of it, and another removal goes on.
 from dataclasses import dataclass
 from datetime import datetime
 
-from sqlalchemy import delete, func, select, update
+from sqlalchemy import Select, delete, func, select, update
 
 from schemas.identifiers import PROVIDER, ApprovalState, PolicyState
 from twinlock.approvals.approvers import Tenant, find_tenant
@@ -19,8 +19,9 @@ from twinlock.errors import TwinlockError
 from twinlock.store.tables import alerts as alert_tables
 from twinlock.store.tables import approvals as approval_tables
 from twinlock.store.tables import custody, work
-from twinlock.store.tables.content import containers
+from twinlock.store.tables.content import container_wraps, containers
 from twinlock.store.tables.custody import policies
+from twinlock.store.tables.purges import purged_generations, purges
 from twinlock.store.tables.tenants import tenants
 from twinlock.store.unit import Cause, Reader, Store, Unit
 
@@ -33,6 +34,8 @@ OF_POLICIES = (
     custody.policy_key_copies,
     custody.policy_keys,
     custody.availability_keys,
+    container_wraps,
+    purges,
 )
 OF_APPROVALS = (approval_tables.approval_signatures, approval_tables.approval_steps)
 OF_TENANT = (
@@ -119,6 +122,7 @@ async def _forget(unit: Unit, tenant: Tenant) -> int:
     # Their numbers stay: the newest is the epoch, which never goes back. There is nobody left to tell.
     told = custody.revocations.c.policy_id.in_(own)
     await unit.execute(update(custody.revocations).where(told).values(announced=True))
+    await _forget_purged(unit, select(purges.c.id).where(purges.c.policy_id.in_(own)))
     for table in OF_POLICIES:
         await unit.execute(delete(table).where(table.c.policy_id.in_(own)))
     requests = select(approval_tables.approvals.c.id).where(approval_tables.approvals.c.tenant_id == tenant.id)
@@ -131,3 +135,11 @@ async def _forget(unit: Unit, tenant: Tenant) -> int:
     await unit.execute(delete(told_of).where(told_of.c.tenant == tenant.name))
     await unit.execute(delete(tenants).where(tenants.c.id == tenant.id))
     return int(count)
+
+
+async def _forget_purged(unit: Unit, own: Select[tuple[str]]) -> None:
+    """Delete what purges have noted of containers; their certificates are with whoever asked for them."""
+    noted = purged_generations.c
+    gone = select(noted.container_id).where(noted.purge_id.in_(own))
+    await unit.execute(delete(container_wraps).where(container_wraps.c.container_id.in_(gone)))
+    await unit.execute(delete(purged_generations).where(noted.purge_id.in_(own)))
