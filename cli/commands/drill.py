@@ -68,7 +68,7 @@ async def _run(settings: Settings, timeout: float, name: str, scenario: Scenario
     bound = scenario.at_most_seconds(custody, real.policy.workload)
     count = min(max(real.containers, 1), _MOST_CONTAINERS)
     async with open_sandbox(settings, real.policy, count, timeout) as sandbox:
-        measured = await measure(scenario, sandbox, custody, bound)
+        measured = await measure(scenario, sandbox, custody, real.policy.mode, bound)
     document = {
         "policy": str(real.policy),
         "scenario": scenario.value,

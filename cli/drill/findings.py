@@ -71,14 +71,20 @@ async def read_real(reader: Reader, policy: Policy, now: datetime) -> Real:
     return Real(policy, int(count), availability, len(approvers))
 
 
-async def measure(scenario: Scenario, sandbox: Sandbox, settings: CustodySettings, bound: float) -> Measured:
-    """Open the sandbox's policy, strike its keys, watch, and mend what can be mended."""
+async def measure(
+    scenario: Scenario, sandbox: Sandbox, settings: CustodySettings, mode: AvailabilityMode, bound: float
+) -> Measured:
+    """Open the sandbox's policy, strike its keys, watch, and have them mended, or recover onto others."""
     await sandbox.serves(USER)
     await strike(scenario, sandbox.vault)
     timeline = Timeline(sandbox, settings)
     users, service = await timeline.watch(bound * _MORE)
-    healed = None
-    if users.refused_after is not None and scenario is not Scenario.LOSE_BOTH:
-        await mend(scenario, sandbox.vault)
-        healed = await timeline.until_served(2 * max(settings.refusal_schedule))
+    healed = await _heal(scenario, sandbox, timeline, mode) if users.refused_after is not None else None
     return Measured(users, service, healed, len(sandbox.containers), timeline.step)
+
+
+async def _heal(scenario: Scenario, sandbox: Sandbox, timeline: Timeline, mode: AvailabilityMode) -> float | None:
+    if scenario is Scenario.LOSE_BOTH:
+        return None if mode is AvailabilityMode.NONE else await sandbox.recovery.carry_out()
+    await mend(scenario, sandbox.vault)
+    return await timeline.until_served(2 * max(timeline.settings.refusal_schedule))

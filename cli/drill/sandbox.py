@@ -16,6 +16,7 @@ from pathlib import Path
 from sqlalchemy import select
 
 from cli.commands import init, key, mailbox, policy, site, tenant
+from cli.drill.recovering import Recovery
 from cli.drill.scenario import ROOTS
 from cli.home import VAULTS
 from cli.progress import Shows
@@ -48,6 +49,7 @@ class Sandbox:
     custodian: LocalCustodian
     vault: LocalVault
     containers: list[ContainerRef]
+    recovery: Recovery
     asked: int = field(default=0)
 
     async def serves(self, initiator: Initiator) -> bool:
@@ -76,12 +78,14 @@ async def open_sandbox(real: Settings, model: Policy, count: int, timeout: float
     """Make a policy like `model` with a few containers in a temporary home; with the block all of it is gone."""
     with _silent(), tempfile.TemporaryDirectory(prefix="twinlock-drill-") as folder:
         own = _settings(real, Path(folder) / "home")
+        recovery = Recovery(own, Path(folder), f"{TENANT}/{NAME}", timeout)
         await init.make_home(own, timeout)
         async with open_session(own, timeout, wait=True, shows=Shows.NOTHING) as session:
             await _furnish(session, model, count)
+            await recovery.prepare(session, TENANT)
         clock = ManualClock(SystemClock().now())
         async with open_store(own, clock) as store, local_custodian(own, clock, store) as custodian:
-            yield Sandbox(clock, custodian, LocalVault(own.home / VAULTS, clock), await _containers(store))
+            yield Sandbox(clock, custodian, LocalVault(own.home / VAULTS, clock), await _containers(store), recovery)
 
 
 def _settings(real: Settings, home: Path) -> Settings:

@@ -12,7 +12,7 @@ from twinlock.custody.port import USER, Initiator, service
 from twinlock.custody.settings import CustodySettings
 
 SERVICE = service("drill")
-_LOOKS = 150  # over the whole time
+_LOOKS = 60  # over the whole time
 
 
 @dataclass(slots=True)
