@@ -40,7 +40,7 @@ def test_demo(tmp_path: Path, capfd: pytest.CaptureFixture[str], monkeypatch: py
     here = {path.name for path in tmp_path.iterdir()}
 
     assert (0, dict.fromkeys([title for title, _ in story.SCENES], "ok")) == (code, results(out)), err
-    assert out.count("   ok: ") == 26
+    assert out.count("   ok: ") == 44
     assert "Every proof held" in out
     assert "FAILED" not in out
     assert "\x1b" not in out
