@@ -14,6 +14,7 @@ from twinlock.store.tables.custody import (
     availability_keys,
     evidence,
     policies,
+    root_key_looks,
     root_key_pins,
     root_keys,
     verdicts,
@@ -51,6 +52,9 @@ async def _replace_roots(unit: Unit, policy_id: str, made: MadePolicyKey) -> Non
         await unit.execute(update(root_keys).where(key.policy_id == policy_id, key.slot == slot).values(values))
         pin = {"version": root.version, "fingerprint": root.fingerprint, "pinned_at": unit.clock.now()}
         await unit.execute(insert(root_key_pins).values({**here, **pin}))
+    # What was noticed of an old key, such as that it expires, is over at the next look, which is due now.
+    look = root_key_looks.c
+    await unit.execute(update(root_key_looks).where(look.policy_id == policy_id).values(version=""))
 
 
 async def _replace_availability_key(unit: Unit, policy_id: str, made: MadePolicyKey) -> None:

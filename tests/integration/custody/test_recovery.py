@@ -42,6 +42,7 @@ from twinlock.store.tables.custody import (
     policies,
     policy_key_copies,
     policy_keys,
+    root_key_looks,
     root_key_pins,
     root_keys,
 )
@@ -542,6 +543,20 @@ async def test_sites_are_recovering(desk: Desk) -> None:
 
     assert ["recovering"] == await desk.column(geos.c.state)
     assert [f"roll:{request}"] == await desk.column(jobs.c.id)
+
+
+async def test_looked_at_anew(desk: Desk) -> None:
+    """What was noticed of the old root keys is not taken for what is to be told of the new ones: a look is due."""
+    await desk.ready()
+    seen = {"policy_id": "p", "looked_at": desk.custody.clock.now(), "version": "1", "notice": "version 1 expires"}
+    async with desk.custody.store.begin(CAUSE) as unit:
+        await unit.execute(insert(root_key_looks), [{**seen, "slot": slot} for slot in ("a", "b")])
+    desk.lose()
+    request = await desk.asked()
+    for name in KEYS:
+        await desk.sign(request, name)
+
+    assert ["", ""] == await desk.column(root_key_looks.c.version)
 
 
 async def test_found_by_looking(desk: Desk) -> None:
