@@ -11,23 +11,23 @@ from tink.proto import aes_gcm_hkdf_streaming_pb2, common_pb2, tink_pb2
 
 CHUNK = 4 * 1024 * 1024
 _TYPE = "type.googleapis.com/google.crypto.tink.AesGcmHkdfStreamingKey"
-_CONTEXT = b"context"
+CONTEXT = b"context"
 
 
 def with_tink(
     folder: Path,
 ) -> tuple[Callable[[Path], Awaitable[None]], Callable[[Path], Awaitable[None]]]:
     """Have tink-py encrypt the file beside itself, and decrypt it, with segments as large as ours."""
-    primitive, sealed = _tink(), folder / "sealed.tink"
+    stream_of, sealed = primitive(), folder / "sealed.tink"
 
     def encrypt(source: Path) -> None:
-        with source.open("rb") as plain, primitive.new_encrypting_stream(sealed.open("wb"), _CONTEXT) as stream:
+        with source.open("rb") as plain, stream_of.new_encrypting_stream(sealed.open("wb"), CONTEXT) as stream:
             while chunk := plain.read(CHUNK):
                 stream.write(chunk)
         _sync(sealed)
 
     def decrypt(target: Path) -> None:
-        with primitive.new_decrypting_stream(sealed.open("rb"), _CONTEXT) as stream, target.open("wb") as plain:
+        with stream_of.new_decrypting_stream(sealed.open("rb"), CONTEXT) as stream, target.open("wb") as plain:
             while chunk := stream.read(CHUNK):
                 plain.write(chunk)
         _sync(target)
@@ -40,7 +40,8 @@ def _sync(path: Path) -> None:
         os.fsync(file.fileno())
 
 
-def _tink() -> streaming_aead.StreamingAead:
+def primitive() -> streaming_aead.StreamingAead:
+    """Return tink-py's streaming under a fresh key."""
     streaming_aead.register()
     params = aes_gcm_hkdf_streaming_pb2.AesGcmHkdfStreamingParams(
         ciphertext_segment_size=65536, derived_key_size=32, hkdf_hash_type=common_pb2.SHA256
