@@ -60,8 +60,8 @@ LAWS: Mapping[int, tuple[str, str]] = {
     ),
     16: (
         "two people",
-        "Recovery, purge, lifting a revocation and changing the approvers need the signatures of two different approvers"
-        " over one statement, which are verified again when it is carried out.",
+        "Recovery, purge, lifting a revocation and changing the approvers need the signatures of two different"
+        " approvers over one statement, which are verified again when it is carried out.",
     ),
 }
 
