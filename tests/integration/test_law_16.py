@@ -198,6 +198,18 @@ async def test_law_16_operator_alone(office: Office) -> None:
     assert [("t-acme", "p")] == [(each["tenant"], each["policy"]) for each in await office.audited("policy-restored")]
 
 
+async def test_law_16_revoked_meanwhile(office: Office) -> None:
+    """Law 16: a revocation that commits while somebody restores is not lifted by the operator alone."""
+    await office.two()
+    async with asyncio.TaskGroup() as group, office.store.begin(CAUSE) as unit:
+        await revocations.change(unit, "p", PolicyState.REVOKED, None)
+        restoring = group.create_task(office.restore())
+        await asyncio.sleep(0.2)  # until it waits for what is not committed yet
+
+    assert isinstance(restoring.result(), Approval)
+    assert PolicyState.REVOKED is (await office.policy()).state
+
+
 async def test_law_16_asked_once(office: Office) -> None:
     """Law 16: the same request is not made twice while it is open; another policy's is another one."""
     approval = await office.waiting()

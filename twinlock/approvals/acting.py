@@ -21,7 +21,6 @@ from twinlock.custody.audit import AuditEntry, AuditLog, Scalar
 from twinlock.custody.mark import RestoreGuard
 from twinlock.custody.policies import Policy
 from twinlock.custody.revocations import Change as Revocation
-from twinlock.custody.rows import read_policy
 from twinlock.errors import NotFound
 from twinlock.keys.signing import fingerprint
 from twinlock.store.tables.custody import policies
@@ -91,7 +90,9 @@ class Approvals:
         act = Act("restore-policy", policy.tenant_id, policy.id)
         async with self._acting(cause, act) as unit:
             await lock_tenant(unit, policy.tenant_id)
-            approvers, policy = await read_approvers(unit, policy.tenant_id), await read_policy(unit, policy.id)
+            approvers = await read_approvers(unit, policy.tenant_id)
+            # Locked, or a revocation that commits a moment later would be lifted by the operator alone.
+            policy = await revocations.lock(unit, policy.id)
             if policy.state is PolicyState.REVOKED and approvers.suffice(unit.clock.now()):
                 wanted = Wanted(Action.RESTORE_POLICY, str(policy), reason, policy)
                 return await self._request(unit, Tenant(policy.tenant_id, policy.tenant), wanted)

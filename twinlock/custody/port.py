@@ -227,6 +227,10 @@ class Recovering(Protocol):
         """Return the audit log, for what is done with what comes of it."""
         ...
 
+    async def refuse_restored(self) -> None:
+        """Raise `KeyRefused` where the database was restored: it may have forgotten that a request was cancelled."""
+        ...
+
     async def probe(self, uri: str, asker: Asker) -> Probe:
         """Check a root key live; a failure is an outcome, never an exception."""
         ...

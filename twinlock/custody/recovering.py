@@ -5,6 +5,7 @@ import asyncio
 from twinlock.custody.audit import AuditLog
 from twinlock.custody.availability import AvailabilityKeys
 from twinlock.custody.entries import entry
+from twinlock.custody.errors import KeyRefused
 from twinlock.custody.guards import Guards, on_behalf_of
 from twinlock.custody.making import PolicyKeyMaker
 from twinlock.custody.mark import RestoreGuard
@@ -56,6 +57,7 @@ class LocalRecovering:
 
     async def examine(self, policy_id: str, asker: Asker) -> tuple[RootAnswer, RootAnswer]:
         """Have both root keys unwrap now; the policy key itself is of no use here and wiped."""
+        await self.refuse_restored()
         async with self._store.read() as reader:
             policy = await read_policy(reader, policy_id)
             stored = await read_policy_key(reader, policy, policy.newest_generation)
@@ -69,13 +71,16 @@ class LocalRecovering:
 
     async def recover(self, order: RecoveryOrder, asker: Asker) -> Recovered:
         """Open a policy's keys by its availability keys and wrap them under new root keys."""
-        await self._refuse_restored()
+        await self.refuse_restored()
         with on_behalf_of(asker):
             return await self._recoverer.recover(order, asker)
 
     async def destroy_availability_key(self, policy_id: str, uri: str, asker: Asker) -> Destruction:
         """Destroy an availability key for good."""
-        await self._refuse_restored()
+        await self.refuse_restored()
+        if not self._settings.is_availability_uri(policy_id, uri):
+            # A row that somebody moved must not end what another policy hangs on.
+            raise KeyRefused(f"{uri} is no availability key of policy {policy_id}", policy=policy_id)
         async with self._store.read() as reader:
             policy = await read_policy(reader, policy_id)
         about = {"tenant_id": policy.tenant_id, "policy_id": policy.id}
@@ -91,7 +96,7 @@ class LocalRecovering:
         await self.audit.record(entry("availability-key-destroyed", asker, **about, uri=uri, final=final))
         return destruction
 
-    async def _refuse_restored(self) -> None:
+    async def refuse_restored(self) -> None:
         """Raise where the database is an older one: it may have forgotten that an approval was used or cancelled."""
         if self._guard is not None:
             async with self._store.read() as reader:

@@ -103,3 +103,9 @@ class CustodySettings:
         # Short enough for every vault's names, and no less the recovery's own: a policy has few.
         later = f"-{hashlib.sha256(recovery.encode()).hexdigest()[:12]}" if recovery else ""
         return f"{self.availability_vault}/availability-{policy_id}{later}"
+
+    def is_availability_uri(self, policy_id: str, uri: str) -> bool:
+        """Tell whether an availability key is one that this policy has or had, wherever its vault is."""
+        own = f"availability-{policy_id}"
+        name, _, _ = uri.rpartition("/")[2].partition("?")
+        return name == own or name.startswith(f"{own}-")

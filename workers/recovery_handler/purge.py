@@ -17,6 +17,7 @@ from twinlock.approvals.telling import purge_alert
 from twinlock.content import purging as content
 from twinlock.content.purging import ContentPurger
 from twinlock.custody.audit import AuditLog
+from twinlock.custody.errors import KeyRefused
 from twinlock.custody.port import Asker, Recovering
 from twinlock.keys.ports import Outcome
 from twinlock.purging import rows
@@ -66,11 +67,15 @@ class CarryOutPurge:
 
     async def plan(self, job: Job, asker: Asker) -> Work | None:
         """Ask the root keys, delete objects, or destroy a key; or return None where the purge is over."""
+        await self._recovering.refuse_restored()
         async with self._store.read() as reader:
             approval = await find_approval(reader, job.payload["request"])
             purge = await find_purge(reader, approval.id)
         if purge.stage in (Stage.WAITING, Stage.COOLING):
             return await self._look(approval, purge, asker)
+        if (approval.state, approval.policy_id) != (ApprovalState.DONE, purge.policy_id):
+            # A row that somebody moved: nothing is destroyed but what was signed for and begun.
+            raise KeyRefused(f"purge {purge.id} was not begun by its request", policy=purge.policy_id)
         if purge.stage is Stage.CONTENT:
             return Work(purge, Swept(await self._content.plan(purge.policy_id)))
         if purge.stage is Stage.DONE:

@@ -5,6 +5,7 @@ import logging
 from sqlalchemy import exists, select, update
 
 from twinlock.crashpoints import CrashPoint, reach
+from twinlock.custody.errors import KeyRefused
 from twinlock.custody.port import Asker, Recovering, service
 from twinlock.custody.rows import RETIRED
 from twinlock.keys.ports import VaultFailure
@@ -20,13 +21,13 @@ _DESTROYED = "destroyed"
 async def retire(store: Store, recovering: Recovering) -> None:
     """Destroy each retired key that wraps no stored copy; its row says so afterwards, and a repeat does no harm."""
     key, copy = availability_keys.c, policy_key_copies.c
-    used = exists(select(copy.uri).where(copy.policy_id == key.policy_id, copy.uri == key.uri))
+    used = exists(select(copy.uri).where(copy.uri == key.uri))
     async with store.read() as reader:
         found = await reader.rows(select(key.policy_id, key.uri).where(key.state == RETIRED, ~used))
     for row in found:
         try:
             await _retire(store, recovering, row.policy_id, row.uri)
-        except VaultFailure as failure:  # the others are no worse for it, and this one is tried again
+        except (KeyRefused, VaultFailure) as failure:  # the others are no worse for it, and this one is tried again
             log.warning("%s could not be destroyed yet: %s", row.uri, failure.detail)
 
 

@@ -25,6 +25,7 @@ from twinlock.approvals.settings import ApprovalSettings
 from twinlock.approvals.statement import parse
 from twinlock.custody.audit import AuditLog
 from twinlock.custody.errors import KeyRefused
+from twinlock.custody.mark import MemoryMarks, RestoreGuard
 from twinlock.custody.port import NewRoot, RecoveryOrder
 from twinlock.custody.recovering import LocalRecovering
 from twinlock.custody.rows import read_policy, read_policy_key
@@ -543,6 +544,30 @@ async def test_sites_are_recovering(desk: Desk) -> None:
 
     assert ["recovering"] == await desk.column(geos.c.state)
     assert [f"roll:{request}"] == await desk.column(jobs.c.id)
+
+
+async def test_law_16_another_policys_key(desk: Desk) -> None:
+    """Law 16: a row that somebody moved has no availability key of another policy destroyed."""
+    custody = desk.custody
+    await desk.ready()
+    await custody.policy("q")
+    moved = {"policy_id": "p", "uri": custody.availability("q"), "state": "retired"}
+    async with custody.store.begin(CAUSE) as unit:
+        await unit.execute(insert(availability_keys).values(moved))
+    await retire(custody.store, desk.recovering)
+
+    with pytest.raises(KeyRefused, match="no availability key of policy p"):
+        await desk.recovering.destroy_availability_key("p", custody.availability("q"), custody.asker(SERVICE))
+    await custody.provider.describe(custody.availability("q"))
+
+
+async def test_law_16_restored(desk: Desk) -> None:
+    """Law 16: on a restored database no root key is asked for a request that may have been cancelled since."""
+    await desk.ready()
+    desk.recovering._guard = RestoreGuard(MemoryMarks())
+
+    with pytest.raises(KeyRefused, match="restored"):
+        await desk.recovering.examine("p", desk.custody.asker(SERVICE))
 
 
 async def test_looked_at_anew(desk: Desk) -> None:
