@@ -1,7 +1,8 @@
 """Let the time of a sandbox pass, and see who is served, and until when.
 
 What a custodian does by itself in real life, it does here at the same moments: it probes the keys that it holds and the
-policies that it refused, and refreshes ahead. Between these, one person and one service ask again and again.
+policies that it refused or that are not healthy, and refreshes ahead. Between these, one person and one service ask
+again and again.
 """
 
 from collections.abc import Awaitable, Callable
@@ -53,7 +54,7 @@ class Timeline:
         custodian, settings = self.sandbox.custodian, self.settings
         self.began = self.sandbox.clock.monotonic()
         self.duties = [
-            _Duty(settings.probe_interval, custodian.prober.probe_cached),
+            _Duty(settings.probe_interval, custodian.prober.probe_round),
             _Duty(settings.refusal_schedule[0], custodian.prober.probe_refused),
             _Duty(settings.refresh_pause, custodian.ahead.refresh_due),
         ]

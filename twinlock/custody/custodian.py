@@ -91,7 +91,7 @@ class LocalCustodian:
         self._refresher = PolicyKeyRefresher(store, vaults, settings, guards, slots, self._attempts, audit)
         self._probe = RootKeyProbe(vaults, guards, clock, audit, settings)
         examiner = Examiner(clock, settings, slots, self._attempts)
-        self.prober = Prober(clock, settings, examiner, self._attempts)
+        self.prober = Prober(store, clock, settings, examiner, self._attempts)
         self.looks = KeyLooks(store, vaults, guards, clock, settings)
         self.ahead = RefreshAhead(store, clock, settings, examiner, self._attempts, rng)
         instance = instance or Instance(new_id(), "custodian")

@@ -56,6 +56,10 @@ class Refusals:
             if held is not None and held.due <= self._clock.monotonic():
                 self.remember(policy_id, version, initiator, held.decision)
 
+    def held(self) -> set[str]:
+        """Name the policies with a refusal: they are asked again on the schedule."""
+        return {policy_id for policy_id, _ in self._held}
+
     def due(self) -> set[str]:
         """Name the policies whose root keys are to be asked again now."""
         now = self._clock.monotonic()

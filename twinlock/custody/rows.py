@@ -1,11 +1,11 @@
 """What the custodian reads of a policy before it does anything: one consistent view."""
 
-from collections.abc import Mapping
+from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
 
 from sqlalchemy import select
 
-from schemas.identifiers import Slot
+from schemas.identifiers import PolicyHealth, PolicyState, Slot
 from twinlock.custody.decision import AvailabilityKeyState
 from twinlock.custody.operations import Account
 from twinlock.custody.policies import Policy, load_policy
@@ -51,6 +51,14 @@ async def read_policy(reader: Reader, policy_id: str, *, lock: bool = False) -> 
     if policy is None:
         raise NotFound(f"there is no policy {policy_id}")
     return policy
+
+
+async def read_unwell(reader: Reader, after: str, most: int) -> Sequence[str]:
+    """Name the first active policies after this one, by their ids, whose root keys do not both answer."""
+    row = policies.c
+    unwell = (row.state == PolicyState.ACTIVE.value) & (row.health != PolicyHealth.HEALTHY.value)
+    found = await reader.rows(select(row.id).where(unwell, row.id > after).order_by(row.id).limit(most))
+    return [each.id for each in found]
 
 
 async def read_policy_key(reader: Reader, policy: Policy, generation: int) -> StoredPolicyKey:

@@ -8,6 +8,7 @@ from sqlalchemy import event
 from sqlalchemy.exc import OperationalError
 
 from schemas.identifiers import PolicyState
+from twinlock.custody import health
 from twinlock.custody.errors import KeyRefused
 from twinlock.custody.fate import bound_seconds
 from twinlock.custody.port import ContainerRef
@@ -200,6 +201,54 @@ async def test_health_heals_by_itself(custody: "Custody") -> None:
     await custody.open(ref)
 
     assert ["unhealthy", "healthy"] == [changed["health"] for changed in await custody.events("health.changed")]
+
+
+@pytest.mark.parametrize(
+    ("a", "b", "bad"), [(DENIED, DENIED, "unhealthy"), (DENIED, OK, "degraded")], ids=["unhealthy", "degraded"]
+)
+@pytest.mark.parametrize("restarted", [False, True])
+async def test_health_heals_though_nobody_reads(
+    custody: "Custody", a: Outcome, b: Outcome, bad: str, restarted: bool
+) -> None:
+    """A policy that is not healthy is asked in every round, whatever is cached, and by a custodian that starts anew."""
+    await cached(custody)
+    custody.hold("p", a, b)
+    await custody.custodian.prober.probe_round()
+    if restarted:
+        custody.restart()
+    asked = custody.asked("p")
+    custody.clock.advance(300)
+    await custody.custodian.prober.probe_round()
+
+    assert asked + 2 == custody.asked("p")
+
+    custody.hold("p", OK, OK)
+    custody.clock.advance(300)
+    await custody.custodian.prober.probe_round()
+    await custody.custodian.prober.probe_round()
+
+    left = [] if restarted or bad == "unhealthy" else ["p"]
+    assert left == [policy for policy, _ in lines(custody)]
+    assert [bad, "healthy"] == [changed["health"] for changed in await custody.events("health.changed")]
+    assert asked + 4 + 2 * len(left) == custody.asked("p")
+
+
+async def test_unwell_in_turns(custody: "Custody", monkeypatch: pytest.MonkeyPatch) -> None:
+    """However many policies are not healthy, a round asks few, and each has its turn; what is revoked has none."""
+    monkeypatch.setattr(health, "_UNWELL", 2)
+    names = ["p", "q", "r", "s"]
+    for name in names:
+        await cached(custody, name)
+        custody.hold(name, DENIED, DENIED)
+        await custody.custodian.prober.probe_cached()
+    await custody.set_state("s", PolicyState.REVOKED)
+    asked = [custody.asked(name) for name in names]
+    await custody.custodian.prober.probe_round()
+    first = [custody.asked(name) - before for name, before in zip(names, asked, strict=True)]
+    await custody.custodian.prober.probe_round()
+
+    assert [2, 2, 0, 0] == first
+    assert [2, 2, 2, 0] == [custody.asked(name) - before for name, before in zip(names, asked, strict=True)]
 
 
 async def test_alerts_once(custody: "Custody") -> None:
