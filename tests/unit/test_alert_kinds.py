@@ -67,15 +67,15 @@ def test_healthy_leaves_nothing() -> None:
 
 
 def test_kill_switch() -> None:
-    """Lifting a revocation ends its alert, and a revocation that of the lifting."""
+    """Lifting a revocation ends its alert, and a revocation that of the lifting; a purge that is asked for does not."""
     about = {"policy": "p", "version": 3, "tenant": "acme", "revocation": 2}
     revoked, restored = (Topic(kind, Audience.CUSTOMER, "acme", "p") for kind in ("policy-revoked", "policy-restored"))
 
     assert [revoked] == ended_by(PolicyRestored.model_validate(about))
     assert [restored] == ended_by(PolicyRevoked.model_validate(about))
-    assert [False, True] == [
+    assert [False, False, True, True] == [
         is_over(revoked, Situation((Outcome.OK, Outcome.OK), state))
-        for state in (PolicyState.REVOKED, PolicyState.ACTIVE)
+        for state in (PolicyState.REVOKED, PolicyState.PURGING, PolicyState.ACTIVE, PolicyState.PURGED)
     ]
 
 

@@ -42,6 +42,7 @@ class Kind:
 
 _CUSTOMER, _ENGINEERING = (Audience.CUSTOMER,), (Audience.ENGINEERING,)
 _EITHER = _CUSTOMER + _ENGINEERING  # by whose doing it is
+_HELD = (PolicyState.REVOKED, PolicyState.PURGING)  # a purge that is given up gives a revoked policy back as revoked
 _UNKNOWN = Kind(Severity.WARNING, _ENGINEERING, End.QUIET)
 
 KINDS: Mapping[str, Kind] = MappingProxyType(
@@ -141,7 +142,7 @@ def is_over(topic: Topic, situation: Situation) -> bool:
         return topic.slot not in situation.noticed
     if topic.end is End.CAUGHT_UP:
         return not situation.overdue
-    return topic.end is End.RESTORED and situation.state is not PolicyState.REVOKED
+    return topic.end is End.RESTORED and situation.state not in _HELD
 
 
 def quiet_seconds(topic: Topic) -> float | None:
