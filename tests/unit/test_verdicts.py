@@ -301,6 +301,18 @@ async def test_health_moves_with_its_news(book: Book) -> None:
     assert ("healthy", 5) == (standing.policy.health, standing.policy.version)
 
 
+async def test_alerts_say_how_both_slots_stand(book: Book) -> None:
+    """The alert of a policy's health says what both root keys came to, also the one that was not asked this time."""
+    await book.answer(DENIED)
+    await book.answer(None, UNAVAILABLE)
+    async with book.store.read() as reader:
+        rows = await reader.rows(select(outbox.c.body).where(outbox.c.type == "twinlock.alert.raised.v1"))
+    told = {data["kind"]: data["detail"] for data in (json.loads(row.body)["data"] for row in rows)}
+
+    assert "policy acme/main: root key a denied, root key b ok" == told["policy-degraded"]
+    assert "policy acme/main: root key a denied, root key b unavailable" == told["policy-unhealthy"]
+
+
 async def test_news_rolls_back(book: Book) -> None:
     """Verdict, health and news are one change: what rolls back tells nothing."""
     unit_failed = False

@@ -158,7 +158,8 @@ async def record(unit: Unit, policy_id: str, answers: Sequence[SlotVerdict], rul
     after = Standing(before.policy, slots)
     policy = await _change_health(unit, after)
     held = alerts_for(before.outcomes)
-    raise_alerts(unit, policy, (alert for alert in alerts_for(after.outcomes) if alert not in held), answers)
+    news = (alert for alert in alerts_for(after.outcomes) if alert not in held)
+    raise_alerts(unit, policy, news, answers, after.outcomes)
     return Standing(policy, slots)
 
 
@@ -231,16 +232,21 @@ async def _change_health(unit: Unit, after: Standing) -> Policy:
             slots=slots,
         )
     )
-    shown = ", ".join(f"root key {slot} {outcome}" for slot, outcome in slots.items())
-    log.warning("policy %s is %s (was %s): %s", policy, health.value, policy.health.value, shown)
+    log.warning("policy %s is %s (was %s): %s", policy, health.value, policy.health.value, _shown(after.outcomes))
     return changed
 
 
-def raise_alerts(unit: Unit, policy: Policy, alerts: Iterable[Alert], answers: Iterable[SlotVerdict] = ()) -> None:
-    """Queue alerts as events of this unit, and log them."""
+def raise_alerts(
+    unit: Unit,
+    policy: Policy,
+    alerts: Iterable[Alert],
+    answers: Iterable[SlotVerdict] = (),
+    outcomes: Outcomes | None = None,
+) -> None:
+    """Queue alerts as events of this unit, and log them; what is about both slots says their `outcomes`, if given."""
     said = {answer.slot: answer.detail for answer in answers}
     for alert in alerts:
-        detail = _detail(policy, alert, said)
+        detail = _detail(policy, alert, said, outcomes)
         unit.emit(
             AlertRaised(
                 kind=alert.kind,
@@ -255,6 +261,10 @@ def raise_alerts(unit: Unit, policy: Policy, alerts: Iterable[Alert], answers: I
         log.warning("alert %s (%s, to %s): %s", alert.kind, alert.severity, alert.audience, detail)
 
 
+def _shown(outcomes: Outcomes) -> str:
+    return ", ".join(f"root key {slot} {outcome.value}" for slot, outcome in zip(ROOT_SLOTS, outcomes, strict=True))
+
+
 def clear_alerts(unit: Unit, policy: Policy, alerts: Iterable[Alert]) -> None:
     """Queue, as events of this unit, that what was raised is over."""
     for alert in alerts:
@@ -265,7 +275,7 @@ def clear_alerts(unit: Unit, policy: Policy, alerts: Iterable[Alert]) -> None:
         )
 
 
-def _detail(policy: Policy, alert: Alert, said: Mapping[Slot, str]) -> str:
+def _detail(policy: Policy, alert: Alert, said: Mapping[Slot, str], outcomes: Outcomes | None) -> str:
     if alert.slot is None:
-        return f"policy {policy}: {alert.kind}"
+        return f"policy {policy}: {alert.kind if outcomes is None else _shown(outcomes)}"
     return f"policy {policy}, root key {alert.slot}: {said.get(alert.slot) or alert.kind}"[:1000]
