@@ -7,7 +7,7 @@ from sqlalchemy import Row, select, update
 
 from schemas.event import Event
 from schemas.facts import AlertRaised, ApprovalGranted, ApprovalRequested, ApprovalSettled
-from schemas.identifiers import ApprovalState, Audience, Severity
+from schemas.identifiers import MAX_DETAIL, ApprovalState, Audience, Severity
 from twinlock.approvals.approvers import lock_tenant
 from twinlock.approvals.chain import NEEDED, Change
 from twinlock.approvals.ending import end
@@ -24,6 +24,25 @@ _OF_PURGES = {
     ApprovalState.CANCELLED: "the purge is off",
     ApprovalState.EXPIRED: "the purge was not carried out in time, and is off",
 }
+_OF_RECOVERIES = {
+    ApprovalState.CANCELLED: "the recovery is off",
+    ApprovalState.EXPIRED: "the recovery was not carried out in time, and is off",
+}
+
+
+def alert_recovery(unit: Unit, tenant: str, policy: str | None, detail: str) -> None:
+    """Tell the customer and the engineers of one step of a recovery."""
+    for audience in (Audience.CUSTOMER, Audience.ENGINEERING):
+        unit.emit(
+            AlertRaised(
+                kind="recovery",
+                severity=Severity.WARNING,
+                audience=audience,
+                tenant=tenant,
+                policy=policy,
+                detail=detail[:MAX_DETAIL],
+            )
+        )
 
 
 def purge_alert(tenant: str, policy: str | None, detail: str) -> AlertRaised:
@@ -68,8 +87,7 @@ async def tell(unit: Unit) -> None:
         first = update(approval_steps).where(row.number == step.number, row.announced.is_(False))
         if (await unit.execute(first.values(announced=True))).rowcount:
             unit.emit(_fact(step))
-            if step.action == Action.PURGE and step.step in _OF_PURGES:
-                unit.emit(purge_alert(step.tenant, step.policy_id, f"{step.subject}: {_OF_PURGES[step.step]}"))
+            _alert_step(unit, step)
     for change in await _untold_changes(unit):
         key = approver_changes.c
         first = update(approver_changes).where(
@@ -116,6 +134,13 @@ def _fact(step: Row[Any]) -> Event:
     if step.step == GRANTED:
         return ApprovalGranted(**about, approver=step.approver, approvals=step.approvals)
     return ApprovalSettled(**about, state=step.step)
+
+
+def _alert_step(unit: Unit, step: Row[Any]) -> None:
+    if step.action == Action.PURGE and step.step in _OF_PURGES:
+        unit.emit(purge_alert(step.tenant, step.policy_id, f"{step.subject}: {_OF_PURGES[step.step]}"))
+    if step.action == Action.RECOVER and step.step in _OF_RECOVERIES:
+        alert_recovery(unit, step.tenant, step.policy_id, f"policy {step.subject}: {_OF_RECOVERIES[step.step]}")
 
 
 def _alert(change: Row[Any]) -> AlertRaised:

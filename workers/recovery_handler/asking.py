@@ -2,8 +2,7 @@
 
 from collections.abc import Sequence
 
-from schemas.facts import AlertRaised
-from schemas.identifiers import MAX_DETAIL, ApprovalState, Audience, Severity
+from schemas.identifiers import ApprovalState
 from twinlock.approvals import telling
 from twinlock.approvals.approvers import Tenant, lock_tenant
 from twinlock.approvals.exclusion import refuse_underway
@@ -42,18 +41,3 @@ async def settle(
     kind = "approval-done" if state is ApprovalState.DONE else "approval-refused"
     said = {"request": approval.id, "action": approval.action, "state": state.value, **detail}
     await audit.append(unit, AuditEntry(kind, approval.tenant_id, approval.policy_id, said))
-
-
-def alert(unit: Unit, kind: str, tenant: str, policy: str | None, detail: str) -> None:
-    """Tell the customer and the engineers of a step."""
-    for audience in (Audience.CUSTOMER, Audience.ENGINEERING):
-        unit.emit(
-            AlertRaised(
-                kind=kind,
-                severity=Severity.WARNING,
-                audience=audience,
-                tenant=tenant,
-                policy=policy,
-                detail=detail[:MAX_DETAIL],
-            )
-        )

@@ -8,6 +8,7 @@ from twinlock.approvals.errors import BrokenApprovers, Refused
 from twinlock.approvals.requests import Checked, check
 from twinlock.approvals.rows import Approval, find_approval
 from twinlock.approvals.statement import Statement
+from twinlock.approvals.telling import alert_recovery
 from twinlock.custody.errors import KeyRefused
 from twinlock.custody.policies import Policy
 from twinlock.custody.port import Asker, NewRoot, Recovered, Recovering, RecoveryOrder
@@ -15,7 +16,7 @@ from twinlock.custody.rows import read_policy
 from twinlock.store.unit import StaleRead, Store, Unit
 from workers import jobs
 from workers.jobs import Job
-from workers.recovery_handler.asking import alert, settle
+from workers.recovery_handler.asking import settle
 from workers.recovery_handler.standing import Standing
 from workers.recovery_handler.switch import switch
 
@@ -41,7 +42,7 @@ class Recover:
         """Tell that two approvers have signed."""
         signers = " and ".join(each.name for each in approval.signed)
         said = f"{signers} approved a recovery of policy {approval.subject}"
-        alert(unit, "recovery", approval.tenant, approval.policy_id, said)
+        alert_recovery(unit, approval.tenant, approval.policy_id, said)
 
     async def plan(self, job: Job, asker: Asker) -> Work:
         """Look at everything afresh and have the keys wrapped; what stands against it for now is trouble."""
@@ -80,7 +81,7 @@ class Recover:
         await jobs.finish(unit, job)
         keys = [key.uri for key in checked.statement.keys]
         said = f"policy {policy} is on new root keys: {', '.join(keys)}"
-        alert(unit, "recovery", policy.tenant, policy.id, said)
+        alert_recovery(unit, policy.tenant, policy.id, said)
         signers = [each.name for each in checked.approval.signed]
         await settle(unit, checked.approval, ApprovalState.DONE, self._recovering.audit, approvers=signers, keys=keys)
 

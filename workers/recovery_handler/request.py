@@ -12,12 +12,13 @@ from twinlock.approvals.errors import Refused
 from twinlock.approvals.requests import Wanted
 from twinlock.approvals.settings import ApprovalSettings
 from twinlock.approvals.statement import Action, NewKey
+from twinlock.approvals.telling import alert_recovery
 from twinlock.custody.naming import made_by
 from twinlock.custody.policies import Policy, find_policy, load_policy
 from twinlock.custody.port import Asker, Recovering, RequestRef, service
 from twinlock.errors import NotFound, TwinlockError
 from twinlock.store.unit import StaleRead, Store, Unit
-from workers.recovery_handler.asking import alert, ask, note_refused
+from workers.recovery_handler.asking import ask, note_refused
 from workers.recovery_handler.standing import BadKeys, Standing
 
 PURPOSE = "recover"
@@ -76,7 +77,7 @@ class RequestRecovery:
             return
         said = f"a recovery of policy {now} onto new root keys was requested: {approval.id}"
         if approval.id == wanted.id:  # and not one that waits already
-            alert(unit, "recovery", now.tenant, now.id, said)
+            alert_recovery(unit, now.tenant, now.id, said)
         await answer(unit, plan.received.asked, RequestOutcome.DONE, {"id": approval.id}, said)
 
     def _wanted(self, plan: _Plan, policy: Policy) -> Wanted:

@@ -23,6 +23,7 @@ from twinlock.approvals.installation import ensure_installation
 from twinlock.approvals.rows import find_approval, list_approvals
 from twinlock.approvals.settings import ApprovalSettings
 from twinlock.approvals.statement import parse
+from twinlock.approvals.telling import keep
 from twinlock.custody.audit import AuditLog
 from twinlock.custody.errors import KeyRefused
 from twinlock.custody.mark import MemoryMarks, RestoreGuard
@@ -611,17 +612,48 @@ async def test_alerts_of_each_step(desk: Desk, monkeypatch: pytest.MonkeyPatch) 
     """Requested, approved and carried out: each is told to the customer and to engineering."""
     await desk.ready()
     desk.lose()
-    told: list[str] = []
+    told = _told(monkeypatch)
+    await desk.sign(await desk.asked())
+
+    assert ["customer", "engineering"] * 3 == [audience for audience, _ in told]
+
+
+@pytest.mark.parametrize("signed", [False, True])
+@pytest.mark.parametrize("end", ["cancelled", "expired"])
+async def test_alerts_of_a_recovery_that_is_off(
+    desk: Desk, monkeypatch: pytest.MonkeyPatch, signed: bool, end: str
+) -> None:
+    """A recovery that is cancelled, expires, or is given up by the worker is told to both, once."""
+    await desk.ready()
+    desk.lose()
+    request = await desk.asked()
+    if signed:
+        desk.custody.hold("p", Outcome.OK, Outcome.OK)  # nothing is carried out while a root key answers
+        await desk.sign(request)
+    told = _told(monkeypatch)
+    if end == "cancelled":
+        await desk.acts.cancel(CAUSE, request)
+    else:
+        desk.custody.clock.advance(31 * 86400)
+        await keep(desk.custody.store)
+    await desk.wake()
+    await desk.wake()
+
+    why = "is off" if end == "cancelled" else "was not carried out in time, and is off"
+    assert [(each, f"policy acme/p: the recovery {why}") for each in ("customer", "engineering")] == told
+
+
+def _told(monkeypatch: pytest.MonkeyPatch) -> list[tuple[str, str]]:
+    """Return what is to be filled with the alerts about recoveries: for whom, and what."""
+    told: list[tuple[str, str]] = []
     take = Desk._first
 
     async def watched(self: Desk) -> Any:
         row = await take(self)
         if row is not None and row.type == "twinlock.alert.raised.v1":
             event: Any = parse_event(row.body)[1]
-            told.extend([event.audience] if event.kind == "recovery" else [])
+            told.extend([(event.audience, event.detail)] if event.kind == "recovery" else [])
         return row
 
     monkeypatch.setattr(Desk, "_first", watched)
-    await desk.sign(await desk.asked())
-
-    assert ["customer", "engineering"] * 3 == told
+    return told
