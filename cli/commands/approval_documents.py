@@ -7,10 +7,12 @@ from typing import Any
 from sqlalchemy import select
 
 from cli.failures import TimedOut
+from cli.output import Result
 from cli.session import Session
 from schemas.identifiers import ApprovalState
 from twinlock.approvals.chain import NEEDED
 from twinlock.approvals.rows import Approval, find_approval
+from twinlock.custody.naming import made_by
 from twinlock.store.tables.work import jobs
 from workers.jobs import adopt
 from workers.recovery_handler.carrying import job_id
@@ -33,6 +35,12 @@ def describe(approval: Approval, now: datetime) -> dict[str, Any]:
         "expires": moment(approval.expires_at),
         "due": None if approval.due is None else moment(approval.due),
     }
+
+
+def unwaited(session: Session, asked: str) -> Result:
+    """Return the id that a request's approval gets, where nobody waits for it to be looked at."""
+    request = made_by(session.parts.store.source, asked)
+    return Result({"id": request, "state": "requested", "approvals": 0}, [f"requested: {request}"])
 
 
 def how_to_sign(approval: Approval) -> Sequence[str]:

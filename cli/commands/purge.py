@@ -8,7 +8,7 @@ import typer
 
 from cli.command import command, homeless
 from cli.commands import names
-from cli.commands.approval_documents import how_to_sign, moment, take_along
+from cli.commands.approval_documents import how_to_sign, moment, take_along, unwaited
 from cli.commands.purge_certificate import print_certificate, verified
 from cli.failures import TimedOut, UsageFault
 from cli.options import Contact, PolicyName, Reason
@@ -41,7 +41,7 @@ async def request(session: Session, policy: PolicyName, reason: Reason, contact:
     wanted = PurgeRequested(policy=names.policy_reference(policy), reason=reason, contact=contact)
     asked = await session.ask(wanted)
     if asked.answer is None:
-        return Result({"id": asked.id}, [f"requested: {asked.id}"])
+        return unwaited(session, asked.id)
     if asked.answer.outcome is not RequestOutcome.DONE:
         return _refused(policy, asked.answer)
     document, approval = await _describe(session, asked.answer.answer["id"])

@@ -7,7 +7,7 @@ from sqlalchemy import select
 
 from cli.command import command
 from cli.commands import names
-from cli.commands.approval_documents import describe, how_to_sign
+from cli.commands.approval_documents import describe, how_to_sign, unwaited
 from cli.failures import UsageFault
 from cli.options import PolicyName, Reason
 from cli.output import Failure, Result, fields
@@ -17,7 +17,6 @@ from schemas.identifiers import MAX_DETAIL, RequestOutcome
 from schemas.requests import RecoveryRequested
 from twinlock.approvals.rows import Approval, find_approval
 from twinlock.approvals.statement import Action, parse
-from twinlock.custody.naming import made_by
 from twinlock.errors import NotFound
 from twinlock.store.tables.work import jobs
 from twinlock.store.unit import Reader
@@ -47,8 +46,7 @@ async def request(
     wanted = _wanted(session, names.policy_reference(policy), key, reason, although_revoked)
     asked = await session.ask(wanted)
     if asked.answer is None:
-        request_id = made_by(session.parts.store.source, asked.id)
-        return Result({"id": request_id}, [f"requested: {request_id}"])
+        return unwaited(session, asked.id)
     if asked.answer.outcome is not RequestOutcome.DONE:
         return _refused(policy, asked.answer)
     async with session.parts.store.read() as reader:

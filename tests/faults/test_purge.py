@@ -194,6 +194,24 @@ def test_vague(condemned: "Home", tmp_path: Path) -> None:
     assert_purged(home, request)
 
 
+def test_unwaited(approved: "Home", tmp_path: Path) -> None:
+    """Who does not wait for a purge or a recovery is told the id that its request gets."""
+    home = approved.copy(tmp_path / "home")
+    lose(home)
+    asked = home.ask("purge", "request", "acme/p", *WHY, "--no-wait")
+    home.rest()
+
+    assert ("requested", 0) == (asked["state"], asked["approvals"])
+    assert "open" == home.ask("purge", "show", asked["id"])["state"]
+    home.ask("approval", "cancel", asked["id"])
+    keys = [word for each in ("r1", "r2") for word in ("--key", home.ask("key", "create", f"local://{each}/k")["uri"])]
+    asked = home.ask("recovery", "request", "acme/p", *keys, "--reason", "lost", "--no-wait")
+    home.rest()
+
+    assert ("requested", 0) == (asked["state"], asked["approvals"])
+    assert "open" == home.ask("recovery", "show", asked["id"])["state"]
+
+
 def test_never_signed(approved: "Home", tmp_path: Path) -> None:
     """A purge that nobody signs in its time gives the policy back, also to the next request."""
     home = approved.copy(tmp_path / "home")

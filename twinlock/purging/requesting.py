@@ -21,8 +21,9 @@ from twinlock.store.unit import StaleRead, Unit
 
 @dataclass(frozen=True, slots=True)
 class PurgeWanted:
-    """Say what somebody wants purged, why, who answers for it, and what the root keys came to just now."""
+    """Say what somebody wants purged, by which id, why, who answers for it, and what the root keys came to just now."""
 
+    id: str
     policy: Policy
     reason: str
     contact: str
@@ -72,7 +73,7 @@ class Requesting:
         named = NamedPurge(
             wanted.contact, round(self.settings.cooling_off_seconds), fingerprint(self.certificate_key).hex()
         )
-        return Wanted(Action.PURGE, str(policy), wanted.reason, policy, purge=named)
+        return Wanted(Action.PURGE, str(policy), wanted.reason, policy, id=wanted.id, purge=named)
 
 
 def not_denied(policy: Policy, look: Look) -> Refused:

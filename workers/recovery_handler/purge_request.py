@@ -12,6 +12,7 @@ from schemas.requests import PurgeRequested
 from twinlock.approvals import telling
 from twinlock.approvals.errors import Refused
 from twinlock.custody import purging
+from twinlock.custody.naming import made_by
 from twinlock.custody.policies import find_policy
 from twinlock.custody.port import Asker, Recovering, RequestRef, service
 from twinlock.errors import TwinlockError
@@ -51,7 +52,8 @@ class RequestPurge:
                 look = Look(at, await self._recovering.examine(policy.id, asker))
         except TwinlockError as refused:
             return _Plan(received, refused=refused)
-        return _Plan(received, PurgeWanted(policy, event.reason, event.contact, look))
+        made = made_by(received.asked.source, received.asked.id)
+        return _Plan(received, PurgeWanted(made, policy, event.reason, event.contact, look))
 
     async def commit(self, unit: Unit, plan: _Plan) -> None:
         """Store the request and keep the policy from serving, or answer why not."""
