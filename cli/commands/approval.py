@@ -10,12 +10,12 @@ from cli.commands import names
 from cli.commands.approval_documents import carried_out, describe, how_to_sign
 from cli.failures import UsageFault
 from cli.options import OptionalTenant
-from cli.output import Result, fields, listing
+from cli.output import Failure, Result, fields, listing
 from cli.session import Session
 from cli.wiring.auditing import approvals_of
 from schemas.identifiers import ApprovalState
 from twinlock.approvals.approvers import find_tenant
-from twinlock.approvals.rows import find_approval, list_approvals
+from twinlock.approvals.rows import Approval, find_approval, list_approvals
 from twinlock.approvals.statement import BadStatement, Statement, parse
 from twinlock.errors import TwinlockError
 from twinlock.keys.signing import SIGNATURE_BYTES, SigningKey
@@ -88,7 +88,8 @@ async def approve(
     approval = await approvals_of(session.parts).approve(session.cause, request, by, signed)
     if session.wait:
         approval = await carried_out(session, approval)
-    return Result(describe(approval, session.parts.clock.now()), how_to_sign(approval))
+    document = describe(approval, session.parts.clock.now())
+    return Result(document, how_to_sign(approval), _failure(approval, document["state"]))
 
 
 @command(noun, "cancel")
@@ -96,6 +97,13 @@ async def cancel(session: Session, request: Id) -> Result:
     """End a request that was not carried out yet."""
     approval = await approvals_of(session.parts).cancel(session.cause, request)
     return Result(describe(approval, session.parts.clock.now()), how_to_sign(approval))
+
+
+def _failure(approval: Approval, state: str) -> Failure | None:
+    if state not in (ApprovalState.CANCELLED, ApprovalState.EXPIRED):
+        return None
+    why = f"request {approval.id} ({approval.action} {approval.subject}) is {state}, and was not carried out"
+    return Failure(why, "see what stood in its way: twinlock alerts list; then request it again")
 
 
 async def _statement(session: Session, request: str) -> Statement:

@@ -171,9 +171,11 @@ def test_answers_again(condemned: "Home", mail: Path, tmp_path: Path) -> None:
     """A root key that answers again before the first destruction ends the purge, and everything is there."""
     home = condemned.copy(tmp_path / "home")
     home.ask("key", "restore", ROOTS[0])
-    ended = sign(home, waiting(home), "bob")
+    ran = home.run(*signing(home, waiting(home), "bob"), "--json")
 
-    assert ("cancelled", "active", "enabled") == (ended["state"], state(home), availability(home))
+    assert (1, "cancelled") == (ran.code, ran.document["state"])
+    assert "is cancelled, and was not carried out" in ran.err
+    assert ("active", "enabled") == (state(home), availability(home))
     assert Counter(path.read_bytes() for path in mail.iterdir()) == home.exported(ANN)
 
 
