@@ -135,6 +135,8 @@ def test_needs_two_approvers(filled: "Home", tmp_path: Path) -> None:
 
     assert "has no two approvers" in home.refused("purge", "request", "acme/p", *WHY)
     assert "the provider's own" in home.refused("purge", "request", "service", *WHY)
+    assert "no policy" in home.refused("purge", "request", "acme/none", *WHY)
+    assert 3 == len(home.column("SELECT detail FROM audit_entries WHERE kind = 'approval-refused'"))
     assert "active" == state(home)
 
 

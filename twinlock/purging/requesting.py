@@ -64,11 +64,6 @@ class Requesting:
         await self.audit.append(unit, _requested(unit, approval, wanted))
         return approval
 
-    async def refused(self, unit: Unit, wanted: Policy, why: str) -> None:
-        """Write down that a purge was refused."""
-        detail = {"act": "purge", "why": why, "sender": unit.sender}
-        await self.audit.append(unit, AuditEntry("approval-refused", wanted.tenant_id, wanted.id, detail))
-
     def _wanted(self, policy: Policy, wanted: PurgeWanted) -> Wanted:
         named = NamedPurge(
             wanted.contact, round(self.settings.cooling_off_seconds), fingerprint(self.certificate_key).hex()
