@@ -290,6 +290,24 @@ def test_old_copy(condemned: "Home", tmp_path: Path) -> None:
         assert home.refused("mailbox", "export", ANN, str(tmp_path / who), "--as", who)
 
 
+def test_restored(condemned: "Home", tmp_path: Path) -> None:
+    """A purge that a restored database has forgotten to have begun is carried out again, to its certificate."""
+    home, log = condemned.copy(tmp_path / "home"), str(tmp_path / "log.jsonl")
+    request, backup = waiting(home), tmp_path / "backup"
+    home.ask(*signing(home, request, "bob"), "--no-wait")
+    shutil.copytree(home.path, backup)
+    home.rest()
+    assert_purged(home, request)
+    home.ask("audit", "export", log)
+    for part in ("twinlock.db", "objects"):
+        bring_back(backup / part, home.path / part)
+
+    assert [] == home.ask("restore", "check", "--entries", log)["unreplayed"]
+    assert "purged" == state(home)
+    home.rest()
+    assert_purged(home, request)
+
+
 def test_pending(condemned: "Home", tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
     """A certificate says `pending` until the provider's vault reports the final destruction; then another is issued."""
     home = condemned.copy(tmp_path / "home")

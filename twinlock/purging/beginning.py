@@ -1,5 +1,6 @@
 """The first destruction: every wrapped copy of the policy key, in the one change after which nobody can cancel."""
 
+from collections.abc import Sequence
 from hashlib import sha256
 from typing import Any
 
@@ -29,21 +30,29 @@ async def begin(unit: Unit, checked: Checked, purge: Purge, look: Look, audit: A
     standing = await read_standing(unit, policy.id)
     if policy.state is not PolicyState.PURGING or standing.outcomes != (Outcome.DENIED, Outcome.DENIED):
         raise StaleRead
-    keys = await _gather(unit, policy)
-    await unit.execute(delete(policy_key_copies).where(policy_key_copies.c.policy_id == policy.id))
-    await unit.execute(delete(geos).where(geos.c.policy_id == policy.id))
+    keys = await gather(unit, policy)
+    await destroy_copies(unit, policy.id)
     await set_state(unit, checked.approval, ApprovalState.DONE)
     await looked(unit, purge, Moment.BEGUN, look, Stage.CONTENT, keys=keys, begun_at=unit.clock.now())
     await audit.append(unit, *_entries(unit, checked, policy, keys))
 
 
-async def _gather(reader: Reader, policy: Policy) -> dict[str, Any]:
-    """Return what there is of keys: every generation with its commitment and copies, and every availability key."""
+async def destroy_copies(unit: Unit, policy_id: str) -> None:
+    """Delete every wrapped copy of a policy's keys, and free the geo that it was for."""
+    await unit.execute(delete(policy_key_copies).where(policy_key_copies.c.policy_id == policy_id))
+    await unit.execute(delete(geos).where(geos.c.policy_id == policy_id))
+
+
+async def gather(reader: Reader, policy: Policy, also: Sequence[str] = ()) -> dict[str, Any]:
+    """Return what there is of keys: every generation with its commitment and copies, and every availability key.
+
+    `also` names availability keys of which the database may know nothing.
+    """
     generation, copy, key = policy_keys.c, policy_key_copies.c, availability_keys.c
     generations = select(policy_keys).where(generation.policy_id == policy.id).order_by(generation.generation)
     copies = await reader.rows(select(policy_key_copies).where(copy.policy_id == policy.id).order_by(copy.slot))
     known = await reader.rows(select(key.uri).where(key.policy_id == policy.id))
-    uris = {row.uri for row in known} | {row.uri for row in copies if row.slot == Slot.AVAILABILITY.value}
+    uris = {*also} | {row.uri for row in known} | {row.uri for row in copies if row.slot == Slot.AVAILABILITY.value}
     return {
         "policy_keys": [
             {

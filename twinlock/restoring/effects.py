@@ -10,15 +10,17 @@ from datetime import datetime
 from types import MappingProxyType
 from typing import Any
 
-from sqlalchemy import delete, insert, select, update
+from sqlalchemy import delete, func, insert, select, update
 
 from schemas.identifiers import ApprovalState, PolicyState
 from twinlock.approvals.approvers import add_link, read_approvers
 from twinlock.approvals.chain import BrokenChain, Change, Link, Signature
 from twinlock.custody import revocations
 from twinlock.custody.decision import AvailabilityKeyState
+from twinlock.purging.resuming import can_resume, resume
 from twinlock.store.tables.approvals import approvals
 from twinlock.store.tables.custody import (
+    audit_entries,
     availability_keys,
     enrolled_workers,
     policies,
@@ -26,10 +28,11 @@ from twinlock.store.tables.custody import (
 )
 from twinlock.store.tables.custody import revocations as revocation_rows
 from twinlock.store.tables.tenants import tenants
-from twinlock.store.unit import Unit
+from twinlock.store.unit import Reader, Unit
 
 DONE, KNOWN = "", "it is known already"
 _GONE = "what it is about is not in this database"
+_PURGE_AGAIN = "what two approvers signed of it is not in this database: the policy is revoked, purge it again"
 
 Replay = Callable[[Unit, Any], Awaitable[str]]  # returns why an entry could not be replayed, or DONE
 
@@ -81,7 +84,22 @@ async def _restored(unit: Unit, entry: Any) -> str:
 
 
 async def _purge_begun(unit: Unit, entry: Any) -> str:
-    return await _set_state(unit, entry, PolicyState.PURGING)
+    """Have the purge go on, copies gone, where its request came back as well; else nobody is served until another."""
+    request, told = entry.detail["request"], entry.detail["availability_keys"]
+    if await can_resume(unit, request):
+        why = await _set_state(unit, entry, PolicyState.PURGING)
+        if why == DONE:
+            await resume(unit, request, entry.at, told)
+        return why
+    if await _is_certified(unit, entry):
+        return KNOWN  # a later entry ends it
+    return await _set_state(unit, entry, PolicyState.REVOKED) or _PURGE_AGAIN
+
+
+async def _is_certified(reader: Reader, entry: Any) -> bool:
+    row = audit_entries.c
+    ended = (row.kind == "purge-certified", row.policy_id == entry.policy_id)
+    return bool(await reader.scalar(select(func.count()).select_from(audit_entries).where(*ended)))
 
 
 async def _purge_given_up(unit: Unit, entry: Any) -> str:

@@ -1,10 +1,11 @@
 """A custodian whose database was brought back to an older state, on both databases; below the commands."""
 
 import json
+from datetime import timedelta
 from typing import TYPE_CHECKING, Any
 
 import pytest
-from sqlalchemy import delete, select, update
+from sqlalchemy import delete, insert, select, update
 
 from schemas.identifiers import PolicyState
 from twinlock.custody import revocations
@@ -18,9 +19,19 @@ from twinlock.custody.port import NewRoot, RecoveryOrder
 from twinlock.custody.recovering import LocalRecovering
 from twinlock.custody.sealing import Sealer
 from twinlock.keys.signing import SigningKey
-from twinlock.restoring.checking import Restoring
-from twinlock.store.tables.custody import audit_checkpoints, audit_entries, audit_seals, availability_keys, policies
+from twinlock.restoring.checking import Checked, Restoring
+from twinlock.store.tables.approvals import approval_signatures, approvals
+from twinlock.store.tables.custody import (
+    audit_checkpoints,
+    audit_entries,
+    audit_seals,
+    availability_keys,
+    policies,
+    policy_key_copies,
+)
 from twinlock.store.tables.custody import revocations as rows
+from twinlock.store.tables.purges import purges
+from twinlock.store.tables.work import jobs
 from twinlock.store.unit import Cause, Store
 from twinlock.vaults.directory import VaultDirectory
 
@@ -161,6 +172,89 @@ async def test_destroyed_key_stays_destroyed(custody: "Custody") -> None:
 
     assert ("destroyed", 1) == (state, found.replayed)
     assert ["policy-key-recovered"] == [each.kind for each in found.unreplayed]
+
+
+async def replay_purge(custody: "Custody", *entries: AuditEntry) -> Checked:
+    """Lose entries of the purge of a policy, and have them replayed."""
+    place = Installation(custody)
+    await place.seal()
+    before = len(await custody.audit())
+    await place.audit.record(*entries)
+    await place.seal()
+    lines = await place.export()
+    await go_back(custody.store, 1, before)
+    return await place.restoring().check(CAUSE, lines)
+
+
+def told(kind: str, **detail: Any) -> AuditEntry:
+    """Return an entry of the purge of policy p."""
+    return AuditEntry(kind, "acme", "p", {"request": "r", **detail})
+
+
+async def approve(custody: "Custody") -> None:
+    """Store a purge of policy p that two have signed, as it is before it begins."""
+    now = custody.clock.now()
+    times = {"requested_at": now, "expires_at": now + timedelta(days=1)}
+    row = {"id": "r", "tenant_id": "acme", "policy_id": "p", "action": "purge", "subject": "acme/p", "version": 1}
+    purge = {"id": "r", "policy_id": "p", "stage": "cooling", "verdicts": {}, "keys": {}}
+    async with custody.store.begin(CAUSE) as unit:
+        await unit.execute(insert(approvals).values(**row, **times, state="approved", statement=b""))
+        for name in ("ann", "bob"):
+            signed = {"approval_id": "r", "fingerprint": name, "name": name, "signature": b"", "at": now}
+            await unit.execute(insert(approval_signatures).values(signed))
+        await unit.execute(insert(purges).values(**purge, containers=0, items=0, objects=0))
+
+
+async def purged(custody: "Custody") -> tuple[str, int]:
+    """Return the state of policy p, and how many wrapped copies there are."""
+    async with custody.store.read() as reader:
+        copies = await reader.rows(select(policy_key_copies).where(policy_key_copies.c.policy_id == "p"))
+        return await reader.scalar(select(policies.c.state).where(policies.c.id == "p")), len(copies)
+
+
+async def test_begun_purge_goes_on(custody: "Custody") -> None:
+    """A purge that had begun loses its copies once more and has what its worker goes on with, its job included."""
+    await custody.policy("p")
+    await approve(custody)
+    uri = custody.availability("p")
+    begun = told("purge-begun", policy_keys=[], availability_keys=["memory://old", uri])
+    found = await replay_purge(custody, told("approval-done"), begun)
+    async with custody.store.read() as reader:
+        (purge,) = await reader.rows(select(purges))
+        (job,) = await reader.rows(select(jobs))
+
+    assert (2, ()) == (found.replayed, found.unreplayed)
+    assert ("purging", 0) == await purged(custody)
+    assert {"memory://old", uri} == {each["uri"] for each in purge.keys["availability_keys"]}
+    assert ("content", 1, "purge:r", {"request": "r"}) == (
+        purge.stage,
+        len(purge.keys["policy_keys"]),
+        job.id,
+        job.payload,
+    )
+
+
+async def test_begun_purge_without_its_request(custody: "Custody") -> None:
+    """A purge whose request is lost can't go on: nobody is served, and whoever restores is told to purge again."""
+    await custody.policy("p")
+    found = await replay_purge(custody, told("purge-begun", policy_keys=[], availability_keys=[]))
+    (left,) = found.unreplayed
+
+    assert ("purge-begun", True) == (left.kind, "purge it again" in left.why)
+    state, copies = await purged(custody)
+    assert ("revoked", True) == (state, copies > 0)
+
+
+async def test_certified_purge(custody: "Custody") -> None:
+    """A purge that had ended is replayed even where its request is lost: no copy is left, and the policy is purged."""
+    await custody.policy("p")
+    begun = told("purge-begun", policy_keys=[], availability_keys=[])
+    found = await replay_purge(custody, begun, told("purge-certified", final=True))
+    async with custody.store.read() as reader:
+        keys = [row.state for row in await reader.rows(select(availability_keys.c.state))]
+
+    assert (1, ()) == (found.replayed, found.unreplayed)
+    assert (("purged", 0), ["destroyed"]) == (await purged(custody), keys)
 
 
 async def test_recovery_waits_for_the_check(custody: "Custody") -> None:

@@ -1,0 +1,61 @@
+"""A purge that had begun when the database was brought back to an older state: it goes on, and ends as it would have.
+
+For a certificate the request and both signatures have to be there; what is left of the content is the worker's.
+"""
+
+from collections.abc import Sequence
+from datetime import datetime
+
+from schemas.names import RECOVERY_HANDLER
+from twinlock.approvals.chain import NEEDED
+from twinlock.approvals.rows import Approval, find_approval
+from twinlock.approvals.statement import Action
+from twinlock.custody.rows import read_policy
+from twinlock.errors import NotFound
+from twinlock.purging.beginning import destroy_copies, gather
+from twinlock.purging.rows import Stage, find_purge, move_on
+from twinlock.store.once import insert_once
+from twinlock.store.tables.work import jobs, turns
+from twinlock.store.unit import Reader, Unit
+
+
+async def can_resume(reader: Reader, request_id: str) -> bool:
+    """Say whether all that two approvers signed of a purge is there."""
+    try:
+        await find_purge(reader, request_id)
+        return len((await find_approval(reader, request_id)).signed) >= NEEDED
+    except NotFound:
+        return False
+
+
+async def resume(unit: Unit, request_id: str, begun_at: datetime, uris: Sequence[str]) -> None:
+    """Destroy the wrapped copies once more, and have the worker go on; `uris` are the availability keys of then."""
+    approval, purge = await find_approval(unit, request_id), await find_purge(unit, request_id)
+    keys = await gather(unit, await read_policy(unit, purge.policy_id), uris)
+    await destroy_copies(unit, purge.policy_id)
+    await move_on(unit, purge, Stage.CONTENT, keys=keys, begun_at=begun_at)
+    await _put_job(unit, approval)
+
+
+async def _put_job(unit: Unit, approval: Approval) -> None:
+    """Write the job that carries a purge out, unless the backup has it: it waits for a time that has passed."""
+    now = unit.clock.now()
+    row = {
+        "id": f"{Action.PURGE.value}:{approval.id}",
+        "worker": RECOVERY_HANDLER,
+        "kind": Action.PURGE.value,
+        "tenant_id": approval.tenant_id,
+        "policy_id": approval.policy_id,
+        "payload": {"request": approval.id},
+        "total": 0,
+        "done": 0,
+        "not_before": now,
+        "trouble": "",
+        "fencing": 1,
+        "turn": 0,
+        "correlation": unit.cause.correlation,
+        "created_at": now,
+        "target_at": now,
+    }
+    await unit.execute(insert_once(unit, jobs).values(**row))
+    await unit.execute(insert_once(unit, turns).values(worker=RECOVERY_HANDLER, tenant_id=approval.tenant_id, turn=0))
