@@ -87,6 +87,19 @@ def test_law_11_killed(
     assert_recovered(home, request, mail)
 
 
+def test_removed_tenant(filled: "Home", tmp_path: Path) -> None:
+    """A tenant's availability keys are destroyed after it was removed, in the provider's vault as well."""
+    home = filled.copy(tmp_path / "home")
+    uri = home.ask("policy", "show", "acme/p")["availability_key"]["uri"]
+    home.ask("tenant", "remove", "acme")
+
+    assert ["retired"] == home.column(f"SELECT state FROM availability_keys WHERE uri = '{uri}'")  # noqa: S608  # ours
+    home.within(_upkept)
+
+    assert "destroyed" == home.within(lambda parts: parts.vault.state(uri)).state.value
+    assert "active" == home.ask("policy", "show", "service")["state"]
+
+
 def test_killed_after_a_key_was_destroyed(signed: tuple["Home", Path, str], mail: Path, tmp_path: Path) -> None:
     """Killed between the destruction of the replaced availability key and its row, both come to the same."""
     lost, key, request = signed

@@ -15,6 +15,8 @@ from twinlock.approvals.rows import list_approvals
 from twinlock.content.mailboxes import Mailboxes
 from twinlock.content.sites import Sites
 from twinlock.custody.audit import AuditEntry, AuditLog
+from twinlock.custody.decision import AvailabilityKeyState
+from twinlock.custody.rows import RETIRED
 from twinlock.errors import TwinlockError
 from twinlock.store.tables import alerts as alert_tables
 from twinlock.store.tables import approvals as approval_tables
@@ -123,6 +125,7 @@ async def _forget(unit: Unit, tenant: Tenant) -> int:
     told = custody.revocations.c.policy_id.in_(own)
     await unit.execute(update(custody.revocations).where(told).values(announced=True))
     await _forget_purged(unit, select(purges.c.id).where(purges.c.policy_id.in_(own)))
+    await _hand_over_keys(unit, own)
     for table in OF_POLICIES:
         await unit.execute(delete(table).where(table.c.policy_id.in_(own)))
     requests = select(approval_tables.approvals.c.id).where(approval_tables.approvals.c.tenant_id == tenant.id)
@@ -135,6 +138,18 @@ async def _forget(unit: Unit, tenant: Tenant) -> int:
     await unit.execute(delete(told_of).where(told_of.c.tenant == tenant.name))
     await unit.execute(delete(tenants).where(tenants.c.id == tenant.id))
     return int(count)
+
+
+async def _hand_over_keys(unit: Unit, own: Select[tuple[str]]) -> None:
+    """Leave availability keys to a policy of the provider's, as retired: the recovery handler destroys those."""
+    key, heir = custody.availability_keys.c, select(policies.c.id).join(tenants).where(tenants.c.name == PROVIDER)
+    left = update(custody.availability_keys).where(
+        key.policy_id.in_(own), key.state != AvailabilityKeyState.DESTROYED.value
+    )
+    provider = await unit.scalar(heir.order_by(policies.c.name).limit(1))
+    if provider is None:
+        raise TwinlockError(f"tenant {PROVIDER} has no policy to leave availability keys to", hint="twinlock init")
+    await unit.execute(left.values(policy_id=provider, state=RETIRED))
 
 
 async def _forget_purged(unit: Unit, own: Select[tuple[str]]) -> None:
