@@ -23,6 +23,7 @@ from twinlock.store.tables.alerts import alert_signals
 from twinlock.store.tables.bus import dead_letters, outbox
 from twinlock.store.tables.custody import policies, root_keys, verdicts
 from twinlock.store.unit import Cause, Store
+from twinlock.tenancy.removing import Removal
 from workers.alert_emitter import reading
 from workers.alert_emitter.episodes import forget
 from workers.alert_emitter.hearing import HEARD, Hear
@@ -280,6 +281,21 @@ async def test_dead_letters(world: "World", pump: "Pump") -> None:
 
     assert 1 == await look(world.store, 10.0)
     assert [("dead-letter", "resolved", 2)] == [(row[0], row[2], row[3]) for row in await rows(world.store)]
+
+
+async def test_removed_tenant(world: "World") -> None:
+    """Subscribers hear that the open alerts of a tenant are over when it was removed; then nothing is left of them."""
+    now = since(world.clock.now())
+    told = [Told(raised("purge", policy=each), now + number, f"e{number}") for number, each in enumerate([None, "p"])]
+    await hear(world.store, *told)
+    await Removal(world.store, world.mailboxes, world.sites, None).remove("acme", CAUSE)
+    world.clock.advance(60)
+
+    assert 2 == await look(world.store, 10.0)
+    assert 2 == [each.news for each in await news(world.store)].count(AlertNews.RESOLVED)
+    async with world.store.read() as reader:
+        assert [] == await rows(world.store)
+        assert 0 == await reader.scalar(select(func.count()).select_from(alert_signals))
 
 
 async def test_quiet(world: "World") -> None:

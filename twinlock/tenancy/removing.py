@@ -9,7 +9,7 @@ from datetime import datetime
 
 from sqlalchemy import Select, delete, func, select, update
 
-from schemas.identifiers import PROVIDER, ApprovalState, PolicyState
+from schemas.identifiers import PROVIDER, AlertState, ApprovalState, PolicyState
 from twinlock.approvals.approvers import Tenant, find_tenant
 from twinlock.approvals.rows import list_approvals
 from twinlock.content.mailboxes import Mailboxes
@@ -133,11 +133,19 @@ async def _forget(unit: Unit, tenant: Tenant) -> int:
         await unit.execute(delete(table).where(table.c.approval_id.in_(requests)))
     for table in OF_TENANT:
         await unit.execute(delete(table).where(table.c.tenant_id == tenant.id))
-    signals, told_of = alert_tables.alert_signals, alert_tables.alerts
-    await unit.execute(delete(signals).where(signals.c.topic.startswith(f"{tenant.name}/", autoescape=True)))
-    await unit.execute(delete(told_of).where(told_of.c.tenant == tenant.name))
+    await _forget_alerts(unit, tenant)
     await unit.execute(delete(tenants).where(tenants.c.id == tenant.id))
     return int(count)
+
+
+async def _forget_alerts(unit: Unit, tenant: Tenant) -> None:
+    """Delete what is over; the alert emitter ends what is open, for its subscribers, and forgets it then."""
+    signal, alert = alert_tables.alert_signals.c, alert_tables.alerts.c
+    mine, is_open = alert.tenant == tenant.name, alert.state == AlertState.OPEN.value
+    still = select(alert.topic).where(mine, is_open)
+    of_tenant = signal.topic.startswith(f"{tenant.name}/", autoescape=True)
+    await unit.execute(delete(alert_tables.alert_signals).where(of_tenant, signal.topic.not_in(still)))
+    await unit.execute(delete(alert_tables.alerts).where(mine, ~is_open))
 
 
 async def _hand_over_keys(unit: Unit, own: Select[tuple[str]]) -> None:

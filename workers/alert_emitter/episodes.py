@@ -15,12 +15,14 @@ from sqlalchemy import ColumnElement, Row, delete, func, insert, select, update
 from schemas.facts import AlertChanged
 from schemas.identifiers import AlertNews, AlertState, Severity
 from twinlock.store.tables.alerts import alert_signals, alerts
+from twinlock.store.tables.tenants import tenants
 from twinlock.store.unit import Reader, Unit, new_id
 from workers.alert_emitter.kinds import Topic
 
 log = logging.getLogger(__name__)
 
 _signal = alert_signals.c
+_TOPICS = 200
 
 
 @dataclass(frozen=True, slots=True)
@@ -187,3 +189,13 @@ async def forget(unit: Unit, before: datetime) -> int:
     """Remove old signals, but for those of alerts that are still open: nothing older is ever delivered again."""
     still = select(alerts.c.topic).where(alerts.c.state == AlertState.OPEN)
     return (await unit.execute(delete(alert_signals).where(_signal.at < before, _signal.topic.not_in(still)))).rowcount
+
+
+async def forget_tenants(unit: Unit) -> None:
+    """Remove the alerts of tenants that were removed, once they are over and that was told."""
+    row = alerts.c
+    gone = (row.state == AlertState.RESOLVED, row.tenant.not_in(select(tenants.c.name)))
+    topics = [found.topic for found in await unit.rows(select(row.topic).where(*gone).distinct().limit(_TOPICS))]
+    if topics:
+        await unit.execute(delete(alert_signals).where(_signal.topic.in_(topics)))
+        await unit.execute(delete(alerts).where(row.topic.in_(topics), *gone))

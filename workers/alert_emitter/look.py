@@ -17,9 +17,10 @@ from twinlock.keys.ports import Outcome
 from twinlock.store.tables.alerts import alerts
 from twinlock.store.tables.bus import dead_letters
 from twinlock.store.tables.custody import policies, root_key_looks, verdicts
+from twinlock.store.tables.tenants import tenants
 from twinlock.store.tables.work import jobs
 from twinlock.store.unit import Cause, Reader, Store, new_id
-from workers.alert_emitter.episodes import Signal, take
+from workers.alert_emitter.episodes import Signal, forget_tenants, take
 from workers.alert_emitter.kinds import End, Situation, Topic, is_over, quiet_seconds
 
 _BATCH = 200
@@ -43,8 +44,11 @@ async def look(store: Store, grace_seconds: float) -> int:
                 await take(unit, [Signal(_topic(row), row.last_seen, False)])
         ended += len(over)
         if len(rows) < _BATCH:
-            return ended
+            break
         after = rows[-1].id
+    async with store.begin(Cause(new_id())) as unit:
+        await forget_tenants(unit)
+    return ended
 
 
 async def _over(reader: Reader, store: Store, rows: Sequence[Row[Any]]) -> list[Row[Any]]:
@@ -52,8 +56,13 @@ async def _over(reader: Reader, store: Store, rows: Sequence[Row[Any]]) -> list[
         return []
     situations = await _situations(reader, {row.policy for row in rows if row.policy})
     going_on = await _going_on(reader)
+    there = {row.name for row in await reader.rows(select(tenants.c.name))}
     now = store.clock.now()
-    return [row for row in rows if _is_over(row, situations, going_on, (now - row.last_seen).total_seconds())]
+    return [
+        row
+        for row in rows
+        if row.tenant not in there or _is_over(row, situations, going_on, (now - row.last_seen).total_seconds())
+    ]
 
 
 async def _going_on(reader: Reader) -> Mapping[End, bool]:
