@@ -15,7 +15,7 @@ from twinlock.custody.refusing import needs_root, not_yet
 from twinlock.custody.rows import StoredPolicyKey
 from twinlock.custody.settings import CustodySettings
 from twinlock.custody.unwrap import RootUnwrap, Unwrapped
-from twinlock.custody.verdicts import SlotVerdict, raise_alerts
+from twinlock.custody.verdicts import SlotVerdict, heard_from, raise_alerts
 from twinlock.custody.view import View, learn, load
 from twinlock.custody.wiping import wipe, wiped_on_failure
 from twinlock.errors import NotFound
@@ -43,6 +43,7 @@ class Lent:
     source: str  # cache or vault
     slot: Slot | None = None
     once: bool = False
+    heard: str | None = None  # from the root keys, where they were asked for this call
 
     @property
     def by_availability_key(self) -> bool:
@@ -63,6 +64,13 @@ class Landing:
 
     decision: Decision
     lent: Lent | None = None
+    heard: str | None = None
+
+    def with_heard(self, verdicts: Sequence[SlotVerdict]) -> "Landing":
+        """Keep what the root keys said to this attempt."""
+        heard = heard_from(verdicts)
+        lent = None if self.lent is None else replace(self.lent, heard=heard)
+        return replace(self, lent=lent, heard=heard)
 
 
 class Attempts:
@@ -104,28 +112,32 @@ class Attempts:
             outcomes = view.standing.now(found.verdicts)
             decision = await self._decide(view, asker, outcomes, until, root_only)
         if decision.result is Result.SERVE_BY_AVAILABILITY_KEY:
-            return await self._by_availability_key(view, asker, decision, outcomes, until, epoch)
+            landing = await self._by_availability_key(view, asker, decision, outcomes, until, epoch)
+            return landing.with_heard(found.verdicts)
         if decision.result is Result.SERVE and found.key is not None:
-            return Landing(decision, self._keep(view, found.key, found.slot, epoch))
+            landing = Landing(decision, self._keep(view, found.key, found.slot, epoch))
+            return landing.with_heard(found.verdicts)
         wipe(found.key)  # revoked while its vaults answered
         if decision.result is Result.REFUSE and not root_only:
             if any(verdict.says_something for verdict in found.verdicts):
                 self._remember(view, asker, decision)
             await self._tell(view, decision, outcomes, asker.cause)
-        return Landing(decision)
+        return Landing(decision).with_heard(found.verdicts)
 
-    async def fresh_root_key(self, view: View, asker: Asker, until: float) -> SecretKey:
+    async def fresh_root_key(self, view: View, asker: Asker, until: float) -> Lent:
         """Have a root key unwrap at this moment, whatever is cached (law 6); the caller wipes the key."""
         try:
             found = await self._ask(view, asker, until)
         except TimeoutError:
             raise not_yet(view.policy) from None
+        heard = heard_from(found.verdicts)
         with wiped_on_failure(found.key):
             view = await self.learn(view.stored, found, asker.cause)
             decision = view.decide(asker, view.standing.now(found.verdicts), root_only=True)
             if decision.result is not Result.SERVE or found.key is None:
-                raise needs_root(view.policy, decision)
-        return found.key
+                raise needs_root(view.policy, decision, heard)
+        generation = view.stored.generation
+        return Lent(found.key, generation, OpenedBy.ROOT_KEY, "vault", found.slot, once=True, heard=heard)
 
     async def _ask(self, view: View, asker: Asker, until: float) -> Unwrapped:
         heard: list[SlotVerdict] = []
@@ -169,7 +181,7 @@ class Attempts:
     def _keep(self, view: View, key: SecretKey, slot: Slot | None, epoch: int) -> Lent:
         generation = view.stored.generation
         ttl = self._settings.ttl(view.policy.workload)
-        kept = self.cache.put(view.policy.id, generation, OpenedBy.ROOT_KEY, key, ttl, epoch)
+        kept = self.cache.put(view.policy.id, generation, OpenedBy.ROOT_KEY, key, ttl, epoch, slot)
         return Lent(key, generation, OpenedBy.ROOT_KEY, "vault", slot, once=not kept)
 
     def _remember(self, view: View, asker: Asker, decision: Decision) -> None:
@@ -187,7 +199,7 @@ class Attempts:
             await self._tell(view, decision, outcomes, asker.cause)
         generation, tag = view.stored.generation, OpenedBy.availability(asker.initiator.kind)
         kept = not decision.once and self.cache.put(
-            view.policy.id, generation, tag, found, self._settings.availability_ttl, epoch
+            view.policy.id, generation, tag, found, self._settings.availability_ttl, epoch, Slot.AVAILABILITY
         )
         return Landing(decision, Lent(found, generation, tag, "vault", Slot.AVAILABILITY, once=not kept))
 

@@ -7,6 +7,7 @@ from collections.abc import Collection, Iterator
 from dataclasses import dataclass
 from enum import StrEnum
 
+from schemas.identifiers import Slot
 from twinlock.custody.port import InitiatorClass
 from twinlock.keys.ports import Clock
 from twinlock.keys.secret import SecretKey
@@ -41,6 +42,7 @@ class _Entry:
     key: SecretKey
     expires: float
     ttl: float
+    slot: Slot | None
 
 
 _Name = tuple[str, int, OpenedBy]
@@ -58,11 +60,18 @@ class KeyCache:
         self._entries: dict[_Name, _Entry] = {}
 
     def put(
-        self, policy_id: str, generation: int, opened_by: OpenedBy, key: SecretKey, ttl: float, epoch: int = 0
+        self,
+        policy_id: str,
+        generation: int,
+        opened_by: OpenedBy,
+        key: SecretKey,
+        ttl: float,
+        epoch: int = 0,
+        slot: Slot | None = None,
     ) -> bool:
         """Take a key over, and wipe the one that it replaces; false, and nothing is taken, where the epoch moved on.
 
-        `epoch` is what it was before the policy's state was read, by which the key was opened.
+        `epoch` is what it was before the policy's state was read, by which the key was opened; `slot` opened it.
         """
         if epoch != self.epoch:
             return False
@@ -70,7 +79,7 @@ class KeyCache:
         old = self._entries.get(name)
         if old is not None and old.key is not key:
             old.key.wipe()
-        self._entries[name] = _Entry(key, self._clock.monotonic() + ttl, ttl)
+        self._entries[name] = _Entry(key, self._clock.monotonic() + ttl, ttl, slot)
         return True
 
     def find(self, policy_id: str, generation: int, opened_by: OpenedBy) -> SecretKey | None:
@@ -78,6 +87,11 @@ class KeyCache:
         self.sweep()
         entry = self._entries.get((policy_id, generation, opened_by))
         return entry.key if entry is not None else None
+
+    def slot(self, policy_id: str, generation: int, opened_by: OpenedBy) -> Slot | None:
+        """Name the slot that opened a cached key."""
+        entry = self._entries.get((policy_id, generation, opened_by))
+        return entry.slot if entry is not None else None
 
     def renew(self, policy_id: str, generation: int, ttl: float) -> None:
         """Extend the life of a key that a root key opened; nothing happens where there is none."""

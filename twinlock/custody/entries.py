@@ -9,12 +9,14 @@ from twinlock.custody.port import Asker, ContainerRef
 def entry(
     kind: str, asker: Asker, *, tenant_id: str | None, policy_id: str | None, **detail: Scalar | Sequence[Scalar]
 ) -> AuditEntry:
-    """Make an entry; the initiator, with its purpose, and the cause are in each."""
+    """Make an entry; the initiator, with its purpose, and the cause are in each, and the caller that signed for it."""
     shared: dict[str, Scalar | Sequence[Scalar]] = {
         "initiator": str(asker.initiator),
         "correlation": asker.cause.correlation,
         "causation": asker.cause.causation,
     }
+    if asker.caller:
+        shared["caller"] = asker.caller
     return AuditEntry(kind, tenant_id, policy_id, {**shared, **detail})
 
 

@@ -4,11 +4,15 @@ from twinlock.errors import TwinlockError
 
 
 class CustodyError(TwinlockError):
-    """Say that a key was not handed out; `hint` names the fix, and neither holds key material."""
+    """Say that a key was not handed out; `hint` names the fix, and neither holds key material.
 
-    def __init__(self, detail: str, *, policy: str, hint: str = "") -> None:
+    `heard` is for the audit log: what root keys said to this very call, where they were asked.
+    """
+
+    def __init__(self, detail: str, *, policy: str, hint: str = "", heard: str | None = None) -> None:
         super().__init__(detail, hint=hint)
         self.policy = policy
+        self.heard = heard
 
 
 class KeyRefused(CustodyError):

@@ -16,6 +16,7 @@ from twinlock.custody.refusing import needs_root, not_yet, refused
 from twinlock.custody.settings import CustodySettings
 from twinlock.custody.view import View
 from twinlock.keys.ports import Clock
+from twinlock.keys.secret import SecretKey
 
 
 class PolicyKeyOpener:
@@ -54,7 +55,7 @@ class PolicyKeyOpener:
                 return found
             landing, led = await self._fly(view, asker, until, root_only)
             if landing.decision.result is Result.REFUSE:
-                raise (needs_root if root_only else refused)(view.policy, landing.decision)
+                raise (needs_root if root_only else refused)(view.policy, landing.decision, landing.heard)
             if landing.decision.result is Result.WAIT:
                 return view.policy
             if led and landing.lent is not None:
@@ -82,7 +83,7 @@ class PolicyKeyOpener:
             cache.evict(policy.id)
         key = cache.find(policy.id, view.stored.generation, OpenedBy.ROOT_KEY)
         if key is not None:
-            return Lent(key, view.stored.generation, OpenedBy.ROOT_KEY, "cache")
+            return self._cached(key, view, OpenedBy.ROOT_KEY)
         return None if root_only else self._by_memory(view, asker)
 
     def _by_memory(self, view: View, asker: Asker) -> Lent | None:
@@ -95,4 +96,9 @@ class PolicyKeyOpener:
         decision = view.decide(asker, view.standing.outcomes, witness=True)
         if key is None or decision.once or decision.result is not Result.SERVE_BY_AVAILABILITY_KEY:
             return None
-        return Lent(key, view.stored.generation, OpenedBy.availability(kind), "cache")
+        return self._cached(key, view, OpenedBy.availability(kind))
+
+    def _cached(self, key: SecretKey, view: View, opened_by: OpenedBy) -> Lent:
+        generation = view.stored.generation
+        slot = self._attempts.cache.slot(view.policy.id, generation, opened_by)
+        return Lent(key, generation, opened_by, "cache", slot)

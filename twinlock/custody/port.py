@@ -58,12 +58,14 @@ class Asker:
     """Say on whose behalf, because of what and until when: `deadline` is in seconds from now.
 
     `job` names the work that a service call is for; a custodian that is asked from outside verifies it (law 10).
+    `caller` is the enrolled name that signed the request; in one process nobody did.
     """
 
     initiator: Initiator
     cause: Cause
     deadline: float = 10.0
     job: JobRef | RequestRef | None = None
+    caller: str = ""
 
 
 @dataclass(frozen=True, slots=True)

@@ -23,6 +23,7 @@ from twinlock.custody.port import Asker, MadePolicyKey
 from twinlock.custody.refusing import needs_root, refused
 from twinlock.custody.settings import CustodySettings
 from twinlock.custody.unwrap import SlotAsker, Unwrapped, Vaults
+from twinlock.custody.verdicts import heard_from
 from twinlock.custody.view import View
 from twinlock.custody.wiping import wipe
 from twinlock.keys.ports import KeyDescription, VaultFailure, WrappedKey
@@ -68,17 +69,17 @@ class PolicyKeyRefresher:
         """
         view = await self._attempts.load(policy_id, None)
         try:
-            made = await self._refresh(view, asker)
+            made, how = await self._refresh(view, asker)
         except (CustodyError, VaultFailure) as no:
-            await self._record("policy-key-rewrap-refused", view, asker, reason=no.detail)
+            heard = no.heard if isinstance(no, CustodyError) else None
+            await self._record("policy-key-rewrap-refused", view, asker, reason=no.detail, heard=heard)
             raise
         copies = [copy for _, copy in made.copies]
-        await self._record(
-            "policy-key-rewrapped", view, asker, keys=[c.uri for c in copies], versions=[c.version for c in copies]
-        )
+        about = {"keys": [copy.uri for copy in copies], "versions": [copy.version for copy in copies]}
+        await self._record("policy-key-rewrapped", view, asker, **about, **how)
         return made
 
-    async def _refresh(self, view: View, asker: Asker) -> MadePolicyKey:
+    async def _refresh(self, view: View, asker: Asker) -> tuple[MadePolicyKey, Mapping[str, Scalar]]:
         until = asyncio.get_running_loop().time() + asker.deadline
         if view.policy.state is not PolicyState.ACTIVE:
             raise refused(view.policy, view.decide(asker, view.standing.outcomes))
@@ -86,7 +87,8 @@ class PolicyKeyRefresher:
         try:
             key = await self._root_key(view, a, b, asker)
             answered = frozenset(found.slot for found in (a, b) if found.slot is not None)
-            return await self._rewrap(_Work(view, key, answered, await self._pins(view.policy.id), until))
+            made = await self._rewrap(_Work(view, key, answered, await self._pins(view.policy.id), until))
+            return made, {"slot": a.slot or b.slot, "heard": heard_from(a.verdicts + b.verdicts)}
         finally:
             wipe(a.key, b.key)
 
@@ -95,7 +97,7 @@ class PolicyKeyRefresher:
         view = await self._attempts.learn(view.stored, found, asker.cause)
         decision = view.decide(asker, view.standing.now(found.verdicts), root_only=True)
         if found.key is None or view.policy.state is not PolicyState.ACTIVE:
-            raise needs_root(view.policy, decision)
+            raise needs_root(view.policy, decision, heard_from(found.verdicts))
         return found.key
 
     async def _pins(self, policy_id: str) -> Mapping[tuple[Slot, str], str]:

@@ -7,18 +7,18 @@ from twinlock.custody.policies import Policy
 NEEDS_ROOT = "one of its root keys must unwrap at this moment: enable it again, or request a recovery if both are lost"
 
 
-def refused(policy: Policy, decision: Decision) -> KeyRefused:
+def refused(policy: Policy, decision: Decision, heard: str | None = None) -> KeyRefused:
     """Say that a policy refuses, and name the fix."""
-    return KeyRefused(f"policy {policy} refuses: {decision.reason.value}", policy=policy.id, hint=decision.hint)
+    detail = f"policy {policy} refuses: {decision.reason.value}"
+    return KeyRefused(detail, policy=policy.id, hint=decision.hint, heard=heard)
 
 
-def needs_root(policy: Policy, decision: Decision) -> KeyRefused:
+def needs_root(policy: Policy, decision: Decision, heard: str | None = None) -> KeyRefused:
     """Say that no root key unwraps where nothing else will do (law 6)."""
     if decision.reason is Reason.NOT_ACTIVE:
-        return refused(policy, decision)
-    return KeyRefused(
-        f"no root key of policy {policy} unwraps now: {decision.reason.value}", policy=policy.id, hint=NEEDS_ROOT
-    )
+        return refused(policy, decision, heard)
+    detail = f"no root key of policy {policy} unwraps now: {decision.reason.value}"
+    return KeyRefused(detail, policy=policy.id, hint=NEEDS_ROOT, heard=heard)
 
 
 def not_yet(policy: Policy) -> KeyNotYet:

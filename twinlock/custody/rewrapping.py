@@ -8,7 +8,7 @@ from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
 
 from schemas.identifiers import PolicyState
-from twinlock.custody.attempt import Attempts
+from twinlock.custody.attempt import Attempts, Lent
 from twinlock.custody.audit import AuditEntry, AuditLog
 from twinlock.custody.containers import open_wrapped, read_wrapped, wrap_under
 from twinlock.custody.entries import of_containers
@@ -49,7 +49,7 @@ class ContainerRewrapper:
         try:
             return await self._rewrap(stored, target_policy_id, asker)
         except CustodyError as no:
-            await self.audit.record(of_containers(_REFUSED, refs, no.policy, asker, reason=no.detail))
+            await self.audit.record(of_containers(_REFUSED, refs, no.policy, asker, reason=no.detail, heard=no.heard))
             raise
         except DecryptionError:
             await self.audit.record(of_containers("containers-rewrap-damaged", refs, target_policy_id, asker))
@@ -62,22 +62,23 @@ class ContainerRewrapper:
         views = {(target.policy.id, target.stored.generation): target}
         for policy_id, generation in {(each.policy_id, each.policy_key_generation) for each in stored} - views.keys():
             views[policy_id, generation] = await self.attempts.load(policy_id, generation)
-        keys: dict[_Name, SecretKey] = {}
+        opened: dict[_Name, Lent] = {}
         try:
-            await self._open_all(views, keys, asker)
+            await self._open_all(views, opened, asker)
             name = (target.policy.id, target.stored.generation)
+            keys = {each: lent.key for each, lent in opened.items()}
             rewrapped = await asyncio.to_thread(_rewrap_all, stored, keys, name)
         finally:
-            wipe(*keys.values())
-        await self.audit.record(*(_moved(stored, view, target_policy_id, asker) for view in views.values()))
+            wipe(*(lent.key for lent in opened.values()))
+        await self.audit.record(*(_moved(stored, name, lent, target_policy_id, asker) for name, lent in opened.items()))
         return rewrapped
 
-    async def _open_all(self, views: Mapping[_Name, View], keys: dict[_Name, SecretKey], asker: Asker) -> None:
+    async def _open_all(self, views: Mapping[_Name, View], opened: dict[_Name, Lent], asker: Asker) -> None:
         until = self.clock.monotonic() + asker.deadline
         for name, view in views.items():
             if view.policy.state is not PolicyState.ACTIVE:
                 raise refused(view.policy, view.decide(asker, view.standing.outcomes))
-            keys[name] = await self.attempts.fresh_root_key(view, asker, until)
+            opened[name] = await self.attempts.fresh_root_key(view, asker, until)
 
 
 def _rewrap_all(
@@ -94,8 +95,9 @@ def _rewrap_one(each: WrappedContainerKey, keys: Mapping[_Name, SecretKey], targ
         key.wipe()
 
 
-def _moved(stored: Sequence[WrappedContainerKey], view: View, target: str, asker: Asker) -> AuditEntry:
+def _moved(stored: Sequence[WrappedContainerKey], name: _Name, lent: Lent, target: str, asker: Asker) -> AuditEntry:
     """Tell what this policy's key was opened for: as a source it names its containers, as the target all of them."""
-    policy_id = view.policy.id
+    policy_id, generation = name
     touched = [each.ref for each in stored if policy_id in (each.policy_id, target)]
-    return of_containers("containers-rewrapped", touched, policy_id, asker, target=target)
+    how = {"policy_key_generation": generation, "slot": lent.slot, "heard": lent.heard}
+    return of_containers("containers-rewrapped", touched, policy_id, asker, target=target, **how)

@@ -63,7 +63,7 @@ class ContainerKeys:
             return await self.opener.open(policy_id, None, asker, root_only=True)
         except CustodyError as no:
             kind = "container-keys-not-made"
-            await self.audit.record(of_containers(kind, refs, policy_id, asker, reason=no.detail))
+            await self.audit.record(of_containers(kind, refs, policy_id, asker, reason=no.detail, heard=no.heard))
             raise
 
     async def _unwrap(self, lent: Lent, stored: WrappedContainerKey, asker: Asker) -> SecretKey:
@@ -110,6 +110,7 @@ def _how(lent: Lent) -> dict[str, Scalar]:
         "policy_key_generation": lent.generation,
         "opened_by": lent.opened_by.value,
         "slot": lent.slot,
+        "heard": lent.heard,
         "source": lent.source,
     }
 
@@ -123,4 +124,5 @@ def _not_served(ref: ContainerRef, policy_id: str, no: CustodyError, asker: Aske
         container=ref.container_id,
         generation=ref.generation,
         reason=no.detail,
+        heard=no.heard,
     )

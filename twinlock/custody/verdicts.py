@@ -84,6 +84,11 @@ class SlotVerdict:
         return self.counts or self.outcome is not Outcome.UNAVAILABLE
 
 
+def heard_from(found: Iterable[SlotVerdict]) -> str | None:
+    """Say in short what each slot that was asked came to, such as `a=denied,b=ok`."""
+    return ",".join(sorted(f"{each.slot}={each.outcome}" for each in found)) or None
+
+
 @dataclass(frozen=True, slots=True)
 class SlotStanding:
     """Hold what is stored of one slot; a slot that was never asked is taken to be good."""

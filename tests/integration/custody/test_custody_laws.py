@@ -388,6 +388,35 @@ async def test_law_15_durable_before_release(custody: "Custody") -> None:
     assert [("acme", "p")] * 3 == [(row.tenant_id, row.policy_id) for row in rows]
 
 
+async def test_law_15_which_slot(custody: "Custody") -> None:
+    """Law 15: an entry names the slot that opened, also from the cache, and what the root keys said to this call."""
+    ref = await opened(custody)
+    await custody.policy("q")
+    custody.hold("p", DENIED, OK)
+    await custody.open(ref)
+    await custody.open(ref)
+    await custody.custodian.rewrap_policy_key("q", custody.asker())
+    custody.hold("q", OK, DENIED)
+    await custody.custodian.rewrap_containers([ref], "q", custody.asker())
+    custody.hold("p", DENIED, DENIED)
+    custody.restart()
+    for _ in range(2):
+        with pytest.raises(KeyRefused):
+            await custody.open(ref)
+    kinds = ("container-key-", "containers-rewrapped", "policy-key-rewrapped")
+    rows = [row for row in await custody.audit() if row.kind.startswith(kinds)]
+
+    assert [
+        ("container-key-opened", "b", "a=denied,b=ok"),
+        ("container-key-opened", "b", None),
+        ("policy-key-rewrapped", "a", "a=ok,b=ok"),
+        ("containers-rewrapped", "a", "a=ok,b=denied"),
+        ("containers-rewrapped", "b", "b=ok"),
+        ("container-key-refused", None, "a=denied,b=denied"),
+        ("container-key-refused", None, None),
+    ] == [(row.kind, row.detail.get("slot"), row.detail["heard"]) for row in rows]
+
+
 async def test_law_15_no_entry_no_key(custody: "Custody") -> None:
     """Law 15: a container key whose entry can't be written is not released."""
     ref = await opened(custody)

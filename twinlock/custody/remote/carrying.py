@@ -28,7 +28,8 @@ _MOST_DETAIL = 1000
 def asker_of(request: Request, deadline: float) -> Asker:
     """Return who asks, as the custodian knows it."""
     initiator = Initiator(request.initiator, request.purpose)
-    return Asker(initiator, Cause(request.correlation, request.causation), deadline, request.work)
+    cause = Cause(request.correlation, request.causation)
+    return Asker(initiator, cause, deadline, request.work, request.caller)
 
 
 async def carry_out(custodian: Custodian, asking: Asking, asker: Asker) -> tuple[Answer, SecretKey | None]:

@@ -136,7 +136,7 @@ class CustodianHost:
     async def _tell(self, unit: Unit, request: Request, asker: Asker, refused: NotPermitted | None) -> None:
         operation, who = request.operation.name, request.caller
         if refused is not None:
-            detail = {"caller": who, "operation": operation.value, "work": str(request.work), "reason": refused.detail}
+            detail = {"operation": operation.value, "work": str(request.work), "reason": refused.detail}
             await self._audit.append(unit, entry("rpc-refused", asker, tenant_id=None, policy_id=None, **detail))
         elif reads_as_service(who, asker.initiator, operation) and isinstance(request.operation, OpenContainerKey):
             ref = request.operation.ref

@@ -102,6 +102,16 @@ async def test_large_batches_are_split(custody: "Custody", afar: "Afar") -> None
     assert 2 == len(afar.wire.requests)
 
 
+async def test_entries_name_the_caller(custody: "Custody", afar: "Afar") -> None:
+    """What the custodian writes down about a call names who signed it; in one process nobody signs."""
+    ref = await custody.container(await custody.policy("p"))
+    await afar.caller("operator").open_container_key(ref, afar.user())
+    await custody.open(ref)
+
+    entries = await afar.entries("container-key-opened")
+    assert ["operator", None] == [row.detail.get("caller") for row in entries]
+
+
 async def test_custodians_own_fault(custody: "Custody", afar: "Afar", caplog: pytest.LogCaptureFixture) -> None:
     """Of a fault of the custodian's own nothing is told but that it could not work on it; it may be asked again."""
     assert Failed(kind="fault") == told(RuntimeError("secret"))
