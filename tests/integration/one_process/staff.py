@@ -15,7 +15,7 @@ from sqlalchemy import Row, Select, or_, select
 from sqlalchemy.ext.asyncio import AsyncEngine
 
 from cli.settings import Settings
-from cli.wiring.parts import Parts, build
+from cli.wiring.parts import Certifying, Parts, build
 from events.answers import Answer, read_answer
 from events.consumer import ConsumerRuntime, ConsumerSettings
 from events.handler import Handler
@@ -25,7 +25,7 @@ from schemas.names import TIK_CACHE_REFRESHER
 from tests.integration.one_process.lines import Line
 from twinlock.clock import ManualClock
 from twinlock.custody.custodian import LocalCustodian
-from twinlock.custody.port import Custodian
+from twinlock.custody.port import Custodian, Recovering
 from twinlock.store.tables.bus import outbox
 from twinlock.store.tables.work import jobs, requests, wake_slots
 from twinlock.store.unit import Store
@@ -44,7 +44,10 @@ Happened = Callable[[], Awaitable[bool]]
 
 @dataclass
 class Staff:
-    """Hold an installation; `settings` bound its steps, `watched` may put something before each handler."""
+    """Hold an installation; `settings` bound its steps, `watched` may put something before each handler.
+
+    Without `open_recovering` nobody recovers anything, and without `open_certifying` nobody purges.
+    """
 
     line: Line
     engine: AsyncEngine
@@ -53,6 +56,8 @@ class Staff:
     open_custodian: Callable[[Store], Custodian]
     settings: Mapping[str, Any]
     watched: Callable[[AnyHandler], AnyHandler] = lambda handler: handler
+    open_recovering: Callable[[Store], Recovering] | None = None
+    open_certifying: Callable[[Store], Certifying] | None = None
     _stores: dict[str, Store] = field(default_factory=dict)
 
     @asynccontextmanager
@@ -126,8 +131,10 @@ class Staff:
         return {self.line.asks, self.line.tells, *(sender for sender, _ in self.line.teams)}
 
     def _parts(self, sender: str, custodian: Custodian) -> Parts:
-        settings = Settings(home=self.home, **self.settings)
-        return build(settings, self.clock, self.store(sender), custodian)
+        settings, store = Settings(home=self.home, **self.settings), self.store(sender)
+        recovering = self.open_recovering and self.open_recovering(store)
+        certifying = self.open_certifying and self.open_certifying(store)
+        return build(settings, self.clock, store, custodian, recovering=recovering, certifying=certifying)
 
     def _fleet(self, stack: AsyncExitStack, parts: Parts, names: Sequence[str]) -> Fleet:
         place, workers = parts.workplace, parts.settings.workers
