@@ -9,7 +9,7 @@ import typer
 from sqlalchemy import func, select
 
 from cli.command import command
-from cli.commands import names
+from cli.commands import names, reading
 from cli.options import Address
 from cli.output import Result, listing
 from cli.progress import bytes_bar
@@ -68,6 +68,7 @@ async def bring_out(
     """Export mail, decrypted, byte for byte what was imported."""
     asker = session.asker(names.initiator(reader))
     total = await _stored(session, names.address(address))
+    await reading.tell(session, asker, lambda reader: containers.find_mailbox(reader, address))
     with bytes_bar("exporting", total, session.shows) as bar:
         report = await session.parts.exporter.run(
             address, path, _FORMATS[form], asker, lambda report: bar.at(report.bytes)

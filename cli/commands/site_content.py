@@ -11,12 +11,13 @@ from typing import Annotated
 import typer
 
 from cli.command import command
-from cli.commands import names
+from cli.commands import names, reading
 from cli.failures import UsageFault
 from cli.options import Site
 from cli.output import Failure, Result
 from cli.progress import bytes_bar
 from cli.session import Session
+from twinlock.content import containers
 from twinlock.content.site_import import LeftOut, SiteReport
 from twinlock.content.tree import walk
 
@@ -69,6 +70,7 @@ async def bring_out(
     """Export all files, decrypted, byte for byte what was imported."""
     asker = session.asker(names.initiator(reader))
     status = await session.parts.sites.show(names.site(site))
+    await reading.tell(session, asker, lambda reader: containers.find_site(reader, site))
     with bytes_bar("exporting", status.bytes, session.shows) as bar:
         report = await session.parts.site_exporter.run(site, folder, asker, lambda report: bar.at(report.bytes))
     document = {

@@ -8,6 +8,8 @@ from collections.abc import Iterator, Mapping
 from dataclasses import dataclass
 from enum import StrEnum
 
+from schemas.facts import AlertRaised
+from schemas.identifiers import PROVIDER, Audience, Severity
 from schemas.names import DEP_ASSIGNER, MAILBOX_REENCRYPTOR, OPERATOR, SITE_REENCRYPTOR
 from schemas.requests import MoveRequested, PolicyRequested, RefreshRequested, SiteMoveRequested
 from twinlock.custody.port import Initiator, InitiatorClass
@@ -105,6 +107,17 @@ def reads_as_service(caller: str, initiator: Initiator, operation: Operation) ->
     """Tell whether an operator opens content in the service's name: it is told to engineering."""
     return (
         caller in _AS_SERVICE and initiator.kind is InitiatorClass.SERVICE and operation is Operation.OPEN_CONTAINER_KEY
+    )
+
+
+def read_as_service(caller: str, initiator: Initiator, container_id: str) -> AlertRaised:
+    """Return what tells engineering of such a read."""
+    return AlertRaised(
+        kind="read-as-service",
+        severity=Severity.WARNING,
+        audience=Audience.ENGINEERING,
+        tenant=PROVIDER,
+        detail=f"{caller} reads container {container_id} as {initiator}",
     )
 
 

@@ -9,15 +9,13 @@ from datetime import UTC, datetime, timedelta
 
 from pydantic import ValidationError
 
-from schemas.facts import AlertRaised
-from schemas.identifiers import PROVIDER, Audience, Severity
 from twinlock.custody import replays, warrants
 from twinlock.custody.audit import AuditLog
 from twinlock.custody.enrolment import Enrolled, find_key
 from twinlock.custody.entries import entry
 from twinlock.custody.errors import NotPermitted
 from twinlock.custody.port import Asker, Custodian, InitiatorClass
-from twinlock.custody.purposes import permit, reads_as_service
+from twinlock.custody.purposes import permit, read_as_service, reads_as_service
 from twinlock.custody.remote.carrying import Answer, asker_of, carry_out
 from twinlock.custody.remote.failures import told
 from twinlock.custody.remote.frames import (
@@ -142,7 +140,7 @@ class CustodianHost:
             ref = request.operation.ref
             said = entry("read-as-service", asker, tenant_id=ref.tenant_id, policy_id=None, container=ref.container_id)
             await self._audit.append(unit, said)
-            unit.emit(_alert(f"{who} reads container {ref.container_id} as {asker.initiator}"))
+            unit.emit(read_as_service(who, asker.initiator, ref.container_id))
 
     async def _answer(self, call: _Call) -> bytes:
         if call.refused is not None:
@@ -180,13 +178,3 @@ async def _refused(reader: Reader, request: Request, asker: Asker) -> NotPermitt
     except NotPermitted as refused:
         return refused
     return None
-
-
-def _alert(detail: str) -> AlertRaised:
-    return AlertRaised(
-        kind="read-as-service",
-        severity=Severity.WARNING,
-        audience=Audience.ENGINEERING,
-        tenant=PROVIDER,
-        detail=detail,
-    )
