@@ -59,9 +59,11 @@ async def show(session: Session, request: Id) -> Result:
 @command(noun, "statement")
 async def statement(session: Session, request: Id) -> Result:
     """Print the exact bytes to sign elsewhere."""
-    found = await _statement(session, request)
-    text = found.encode().decode("ascii")
-    return Result({"id": request, "statement": text}, [text.removesuffix("\n")])
+    async with session.parts.store.read() as reader:
+        found = await find_approval(reader, request)
+    text = _parsed(found).encode().decode("ascii")
+    document = {**describe(found, session.parts.clock.now()), "statement": text}
+    return Result(document, [text.removesuffix("\n")])
 
 
 @command(noun, "approve", waits=True)
@@ -79,7 +81,8 @@ async def approve(
     """Add an approver's signature; with the second one it is carried out."""
     names.approver_name(by)
     if private_key is not None and signature is None:
-        found = await _statement(session, request)
+        async with session.parts.store.read() as reader:
+            found = _parsed(await find_approval(reader, request))
         signed = _key(private_key).sign(found.label, found.body)
     elif signature is not None and private_key is None:
         signed = _signature(signature)
@@ -106,9 +109,7 @@ def _failure(approval: Approval, state: str) -> Failure | None:
     return Failure(why, "see what stood in its way: twinlock alerts list; then request it again")
 
 
-async def _statement(session: Session, request: str) -> Statement:
-    async with session.parts.store.read() as reader:
-        found = await find_approval(reader, request)
+def _parsed(found: Approval) -> Statement:
     try:
         return parse(found.statement)
     except BadStatement:

@@ -64,7 +64,15 @@ async def restore(session: Session, policy: PolicyName, reason: Reason = "") -> 
 
 
 def _requested(policy: Policy, approval: Approval) -> Result:
-    document = {"policy": policy.id, "state": policy.state.value, "id": approval.id, "approvals": len(approval.signed)}
+    document = {
+        "policy": policy.id,
+        "state": policy.state.value,
+        "evicted": 0,
+        "lapsed": 0,
+        "callers_until": None,
+        "id": approval.id,
+        "approvals": len(approval.signed),
+    }
     return Result(document, [f"policy {policy} stays revoked until two approvers have signed", *how_to_sign(approval)])
 
 
