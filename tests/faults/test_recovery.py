@@ -87,6 +87,27 @@ def test_law_11_killed(
     assert_recovered(home, request, mail)
 
 
+def test_service_policy(filled: "Home", mail: Path, tmp_path: Path) -> None:
+    """The provider's own policy is recovered like any other; approvers of the tenant `provider` sign."""
+    home = filled.copy(tmp_path / "home")
+    for name in ("ann", "bob"):
+        key = SigningKey.generate()
+        (tmp_path / f"{name}.key").write_bytes(key.to_pem())
+        (tmp_path / f"{name}.pub").write_bytes(public_to_pem(key.public))
+        home.ask("approver", "add", "provider", name, "--public-key", str(tmp_path / f"{name}.pub"))
+    for each in home.ask("policy", "show", "service")["keys"]:
+        home.ask("key", "delete", each["uri"])
+    for uri in NEW:
+        home.ask("key", "create", uri)
+    keys = [word for uri in NEW for word in ("--key", uri)]
+    request = home.ask("recovery", "request", "service", *keys, "--reason", "both lost")["id"]
+    for name in ("ann", "bob"):
+        home.ask("approval", "approve", request, "--by", name, "--private-key", str(tmp_path / f"{name}.key"))
+
+    assert list(NEW) == [each["uri"] for each in home.ask("policy", "show", "service")["keys"]]
+    assert Counter(path.read_bytes() for path in mail.iterdir()) == home.exported(ANN)
+
+
 def test_removed_tenant(filled: "Home", tmp_path: Path) -> None:
     """A tenant's availability keys are destroyed after it was removed, in the provider's vault as well."""
     home = filled.copy(tmp_path / "home")
