@@ -9,8 +9,11 @@ import pytest
 from cli.wiring.parts import Parts
 from schemas.identifiers import ApprovalState
 from twinlock.crashpoints import CrashPoint
+from twinlock.custody.errors import KeyRefused
+from twinlock.custody.port import Asker, service
 from twinlock.keys.signing import SigningKey, public_to_pem
-from workers.recovery_handler.retiring import retire
+from twinlock.store.unit import Cause
+from workers.recovery_handler.retiring import PURPOSE, retire
 
 if TYPE_CHECKING:
     from tests.faults.conftest import Home
@@ -112,6 +115,14 @@ def test_removed_tenant(filled: "Home", tmp_path: Path) -> None:
     """A tenant's availability keys are destroyed after it was removed, in the provider's vault as well."""
     home = filled.copy(tmp_path / "home")
     uri = home.ask("policy", "show", "acme/p")["availability_key"]["uri"]
+    heir = home.ask("policy", "show", "service")["id"]
+
+    async def destroy(parts: Parts) -> None:
+        assert parts.recovering is not None
+        with pytest.raises(KeyRefused, match="no availability key of policy"):
+            await parts.recovering.destroy_availability_key(heir, uri, Asker(service(PURPOSE), Cause("test")))
+
+    home.within(destroy)  # as long as its own policy is there
     home.ask("tenant", "remove", "acme")
 
     assert ["retired"] == home.column(f"SELECT state FROM availability_keys WHERE uri = '{uri}'")  # noqa: S608  # ours

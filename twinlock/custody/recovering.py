@@ -2,6 +2,9 @@
 
 import asyncio
 
+from sqlalchemy import select
+
+from schemas.identifiers import PROVIDER
 from twinlock.custody.audit import AuditLog
 from twinlock.custody.availability import AvailabilityKeys
 from twinlock.custody.entries import entry
@@ -10,6 +13,7 @@ from twinlock.custody.guards import Guards, on_behalf_of
 from twinlock.custody.making import PolicyKeyMaker
 from twinlock.custody.mark import RestoreGuard
 from twinlock.custody.operations import Account, Operation
+from twinlock.custody.policies import Policy
 from twinlock.custody.port import Asker, Probe, Recovered, RecoveryOrder, RootAnswer
 from twinlock.custody.probing import RootKeyProbe
 from twinlock.custody.recovery import PolicyKeyRecoverer
@@ -19,7 +23,8 @@ from twinlock.custody.unwrap import SlotAsker, Unwrapped, Vaults, no_answer
 from twinlock.custody.view import learn
 from twinlock.custody.wiping import wipe
 from twinlock.keys.ports import Clock, DestroyingVault, Destruction
-from twinlock.store.unit import Store
+from twinlock.store.tables.custody import policies
+from twinlock.store.unit import Reader, Store
 
 
 class LocalRecovering:
@@ -78,11 +83,11 @@ class LocalRecovering:
     async def destroy_availability_key(self, policy_id: str, uri: str, asker: Asker) -> Destruction:
         """Destroy an availability key for good."""
         await self.refuse_restored()
-        if not self._settings.is_availability_uri(policy_id, uri):
-            # A row that somebody moved must not end what another policy hangs on.
-            raise KeyRefused(f"{uri} is no availability key of policy {policy_id}", policy=policy_id)
         async with self._store.read() as reader:
             policy = await read_policy(reader, policy_id)
+            if not self._settings.is_availability_uri(policy_id, uri) and not await self._is_left(reader, policy, uri):
+                # A row that somebody moved must not end what another policy hangs on.
+                raise KeyRefused(f"{uri} is no availability key of policy {policy_id}", policy=policy_id)
         about = {"tenant_id": policy.tenant_id, "policy_id": policy.id}
         await self.audit.record(entry("availability-key-destruction", asker, **about, uri=uri))
         deadline = self._settings.vault_deadline
@@ -95,6 +100,13 @@ class LocalRecovering:
         final = destruction.is_final
         await self.audit.record(entry("availability-key-destroyed", asker, **about, uri=uri, final=final))
         return destruction
+
+    async def _is_left(self, reader: Reader, policy: Policy, uri: str) -> bool:
+        """Say whether a key was left to the provider by a removed tenant: no policy is there that it could be of."""
+        if policy.tenant != PROVIDER or "/availability-" not in uri:
+            return False
+        known = await reader.rows(select(policies.c.id))
+        return not any(self._settings.is_availability_uri(row.id, uri) for row in known)
 
     async def refuse_restored(self) -> None:
         """Raise where the database is an older one: it may have forgotten that an approval was used or cancelled."""
