@@ -8,6 +8,7 @@ import typer
 from cli.command import command
 from cli.output import Failure, Result, listing
 from cli.session import Session
+from cli.wiring.auditing import note
 from events import dead_letters
 from events.dead_letters import DeadLetter
 
@@ -39,6 +40,9 @@ async def retry(
     chosen = [letter for letter in await _letters(session) if not ids or letter.number in ids]
     async with session.parts.store.begin(session.cause) as unit:
         count = await dead_letters.retry(unit, set(ids) if ids else None)
+        if count:
+            letters = [f"{letter.consumer}/{letter.id}" for letter in chosen]
+            await note(session.parts, unit, "dead-letters-retried", letters=letters, count=count)
     if session.wait:
         for correlation in sorted({letter.correlation for letter in chosen}):
             await session.settle(correlation)

@@ -10,6 +10,7 @@ from cli.options import Address, Tenant
 from cli.output import Result, fields, listing
 from cli.progress import items_bar
 from cli.session import Session
+from cli.wiring.auditing import audit_of
 from schemas.identifiers import MailboxKind, RequestOutcome
 from schemas.requests import MoveRequested
 from twinlock.content.mailboxes import MailboxStatus, NewMailbox
@@ -71,7 +72,7 @@ async def move(session: Session, address: Address) -> Result:
 @command(noun, "remove")
 async def remove(session: Session, address: Address) -> Result:
     """Remove a mailbox with all its items."""
-    count = await session.parts.mailboxes.remove(address, session.cause)
+    count = await session.parts.mailboxes.remove(address, session.cause, audit_of(session.parts))
     return Result({"deleted": count}, [f"removed {address} with {count} {'item' if count == 1 else 'items'}"])
 
 

@@ -10,6 +10,7 @@ from cli.commands import names
 from cli.failures import UsageFault
 from cli.output import Result, listing
 from cli.session import Session
+from cli.wiring.auditing import note
 from events.authority import publishers
 from events.authority.publishers import Registration
 from schemas.registry import REQUESTS
@@ -56,9 +57,11 @@ async def add(
         all_tenants,
         tuple(_type(text) for text in may or ()) or DEFAULT,
     )
+    document = _document(wanted)
     async with session.parts.store.begin(session.cause) as unit:
         await publishers.register(unit, wanted)
-    document = _document(wanted)
+        given = {"tenants": document["tenants"], "may": document["may"]}
+        await note(session.parts, unit, "publisher-added", user=user, **given)
     return Result(document, [f"publisher {user} may ask for {_shown(document['may'])} for {_whom(document)}"])
 
 
@@ -75,6 +78,7 @@ async def remove(session: Session, user: User) -> Result:
     """Take all rights from a publisher; what was accepted before is still carried out."""
     async with session.parts.store.begin(session.cause) as unit:
         await publishers.remove(unit, user)
+        await note(session.parts, unit, "publisher-removed", user=user)
     return Result({"user": user, "removed": True}, [f"removed publisher {user}"])
 
 

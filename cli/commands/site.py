@@ -10,6 +10,7 @@ from cli.commands.site_documents import describe
 from cli.options import OptionalTenant, Site, Tenant
 from cli.output import Result, fields, listing
 from cli.session import Session
+from cli.wiring.auditing import audit_of
 from twinlock.content.sites import NewSite
 from twinlock.custody.port import service
 
@@ -60,5 +61,5 @@ async def show_all(
 @command(noun, "remove")
 async def remove(session: Session, site: Site) -> Result:
     """Remove a site with all its files."""
-    count = await session.parts.sites.remove(names.site(site), session.cause)
+    count = await session.parts.sites.remove(names.site(site), session.cause, audit_of(session.parts))
     return Result({"deleted": count}, [f"removed {site} with {count} {'file' if count == 1 else 'files'}"])

@@ -9,7 +9,7 @@ from cli.command import command
 from cli.commands import names
 from cli.output import Result, fields, listing
 from cli.session import Session
-from cli.wiring.auditing import audit_of
+from cli.wiring.auditing import audit_of, note
 from schemas.identifiers import Workload
 from twinlock.errors import AlreadyExists, NotFound
 from twinlock.store.tables.content import containers
@@ -39,8 +39,9 @@ async def add(
     async with session.parts.store.begin(session.cause) as unit:
         if await unit.row(select(tenants.c.id).where(tenants.c.name == name)) is not None:
             raise AlreadyExists(f"tenant {name} exists", hint=f"see it: twinlock tenant show {name}")
-        row = {"id": new_id(), "name": name, "trial": trial, "created_at": unit.clock.now()}
+        row: dict[str, Any] = {"id": new_id(), "name": name, "trial": trial, "created_at": unit.clock.now()}
         await unit.execute(insert(tenants).values(row))
+        await note(session.parts, unit, "tenant-added", row["id"], tenant=name, trial=trial)
     return Result({"name": name, "trial": trial}, [f"added tenant {name}{' (trial)' if trial else ''}"])
 
 

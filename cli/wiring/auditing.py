@@ -1,12 +1,15 @@
 """What the operator's commands write to the audit log with, and what they act on approvals with."""
 
+from collections.abc import Sequence
+
 from cli import home
 from cli.wiring.marking import guard_of
 from cli.wiring.parts import Parts
 from schemas.names import OPERATOR
 from twinlock.approvals.acting import Approvals
-from twinlock.custody.audit import AuditLog
+from twinlock.custody.audit import AuditEntry, AuditLog, Scalar
 from twinlock.errors import TwinlockError
+from twinlock.store.unit import Unit
 
 _WRITERS = {True: OPERATOR, False: "embedded"}
 
@@ -17,6 +20,15 @@ def audit_of(parts: Parts) -> AuditLog | None:
     if not home.has_audit_key(place):
         return None
     return AuditLog(parts.store, _WRITERS[parts.settings.is_fleet], home.read_audit_key(place), parts.clock)
+
+
+async def note(
+    parts: Parts, unit: Unit, kind: str, tenant_id: str | None = None, **detail: Scalar | Sequence[Scalar]
+) -> None:
+    """Write down what an administrator does, with the change itself or not at all."""
+    audit = audit_of(parts)
+    if audit is not None:
+        await audit.append(unit, AuditEntry(kind, tenant_id, None, {**detail, "sender": unit.sender}))
 
 
 def approvals_of(parts: Parts) -> Approvals:

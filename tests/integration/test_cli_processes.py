@@ -235,6 +235,8 @@ def test_dead_letters_are_retried(home: Path) -> None:
     assert ["good"] == [letter["event"] for letter in listed]
     assert {"retried": 1, "failed": 0} == retried
     assert [] == twinlock(home, "dlq", "list")
+    (entry,) = [each for each in twinlock(home, "audit", "list") if each["kind"] == "dead-letters-retried"]
+    assert (1, ["good"]) == (entry["detail"]["count"], [name.split("/")[1] for name in entry["detail"]["letters"]])
     bury(home, "bad", "no address")
     code, out, err = finish(start(home, "dlq", "retry", "--json"))
 

@@ -71,14 +71,15 @@ async def test_removed(world: "World") -> None:
         }
         others = [row.tenant_id for row in await reader.rows(select(policies.c.tenant_id))]
         (kept,) = await reader.rows(select(revocation_rows))
-        (entry,) = await reader.rows(select(audit_entries))
+        entries = await reader.rows(select(audit_entries).order_by(audit_entries.c.sequence))
         known = await reader.rows(select(tenants.c.name))
 
     assert Removed(items=3, containers=2, policies=3) == removed
     assert {"audit_entries"} == left
     assert (["provider"] * 2, [("provider",)]) == (others, [tuple(row) for row in known])
     assert (1, P, True) == (kept.number, kept.policy_id, kept.announced)
-    assert ("tenant-removed", 3) == (entry.kind, entry.detail["policies"])
+    assert ["mailbox-removed", "site-removed", "tenant-removed"] == [entry.kind for entry in entries]
+    assert 3 == entries[-1].detail["policies"]
     with pytest.raises(NotFound):
         await removal(world).remove("acme", CAUSE)
 

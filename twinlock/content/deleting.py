@@ -9,6 +9,7 @@ from twinlock.content.blobs import COLUMNS, StoredFile
 from twinlock.content.containers import Container
 from twinlock.content.filing import recount
 from twinlock.content.objects import supersede
+from twinlock.custody.audit import AuditEntry, AuditLog, Scalar
 from twinlock.store.tables.content import container_keys, container_wraps, containers, files, items
 from twinlock.store.unit import Unit
 
@@ -50,3 +51,10 @@ async def remove_empty(unit: Unit, locked: Container) -> None:
     await unit.execute(delete(container_wraps).where(container_wraps.c.container_id == locked.id))
     await unit.execute(delete(container_keys).where(container_keys.c.container_id == locked.id))
     await unit.execute(delete(containers).where(containers.c.id == locked.id))
+
+
+async def note_removal(unit: Unit, kind: str, gone: Container, count: int, audit: AuditLog | None) -> None:
+    """Write down who removed a container; `count` is how many items or files went since the removal was asked for."""
+    if audit is not None:
+        detail: dict[str, Scalar] = {"container": gone.id, "name": gone.name, "items": count, "sender": unit.sender}
+        await audit.append(unit, AuditEntry(kind, gone.tenant_id, gone.policy_id, detail))

@@ -8,9 +8,10 @@ from sqlalchemy import select
 from schemas.identifiers import PROVIDER, SERVICE_POLICIES, MailboxKind, Workload
 from twinlock.content import containers, generations
 from twinlock.content.containers import Container
-from twinlock.content.deleting import delete_items, remove_empty
+from twinlock.content.deleting import delete_items, note_removal, remove_empty
 from twinlock.content.sealing import DESCRIBED, Stored, bounded
 from twinlock.content.settings import ContentSettings
+from twinlock.custody.audit import AuditLog
 from twinlock.custody.port import Asker, ContainerRef, Custodian
 from twinlock.errors import AlreadyExists, NotFound, TwinlockError
 from twinlock.store.once import insert_once
@@ -105,7 +106,7 @@ class Mailboxes:
                 return
             last = page[-1].name
 
-    async def remove(self, address: str, cause: Cause) -> int:
+    async def remove(self, address: str, cause: Cause, audit: AuditLog | None = None) -> int:
         """Remove a mailbox with all its items, also while a step re-encrypts them; return how many items it had.
 
         The items go in bounded transactions, so that a large mailbox holds up nobody (law 12), and the mailbox in the
@@ -123,6 +124,7 @@ class Mailboxes:
                 removed += len(gone)
                 if len(gone) == locked.items:
                     await remove_empty(unit, locked)
+                    await note_removal(unit, "mailbox-removed", locked, removed, audit)
                     return removed
 
 

@@ -8,9 +8,10 @@ from sqlalchemy import func, select
 from schemas.identifiers import Workload
 from twinlock.content import containers, generations
 from twinlock.content.containers import Container
-from twinlock.content.deleting import delete_files, remove_empty
+from twinlock.content.deleting import delete_files, note_removal, remove_empty
 from twinlock.content.mailboxes import service_policy, tenant_id_of
 from twinlock.content.settings import ContentSettings
+from twinlock.custody.audit import AuditLog
 from twinlock.custody.port import Asker, ContainerRef, Custodian
 from twinlock.errors import AlreadyExists, NotFound, TwinlockError
 from twinlock.store.once import insert_once
@@ -118,7 +119,7 @@ class Sites:
                 return
             last = page[-1].name
 
-    async def remove(self, site: str, cause: Cause) -> int:
+    async def remove(self, site: str, cause: Cause, audit: AuditLog | None = None) -> int:
         """Remove a site with all its files, also while a step re-encrypts them; return how many files it had.
 
         The files go in bounded transactions, so that a large site holds up nobody (law 12), and the site in the last
@@ -137,6 +138,7 @@ class Sites:
                 removed += sum(file.object_name is not None for file in gone)
                 if len(gone) < most:
                     await remove_empty(unit, locked)
+                    await note_removal(unit, "site-removed", locked, removed, audit)
                     return removed
 
 

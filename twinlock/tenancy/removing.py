@@ -76,8 +76,10 @@ class Removal:
         async with self.store.read() as reader:
             tenant = await find_tenant(reader, name)
             await _refuse_meanwhile(reader, tenant, self.store.clock.now())
-        items = [await self.mailboxes.remove(each.address, cause) async for each in self.mailboxes.list(name)]
-        items += [await self.sites.remove(each.name, cause) async for each in self.sites.list(name)]
+        items = [
+            await self.mailboxes.remove(each.address, cause, self.audit) async for each in self.mailboxes.list(name)
+        ]
+        items += [await self.sites.remove(each.name, cause, self.audit) async for each in self.sites.list(name)]
         async with self.store.begin(cause) as unit:
             # A full lock: whoever adds something to the tenant now waits, and finds it gone.
             await unit.row(select(tenants.c.id).where(tenants.c.id == tenant.id).with_for_update())
