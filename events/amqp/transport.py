@@ -19,7 +19,7 @@ from events.amqp.consuming import ConsumingSettings, Session, Taking
 from events.amqp.publishing import Outlet, OutletSettings, Parcel
 from events.amqp.refusal import refusal
 from events.amqp.topology import TIERS
-from events.amqp.trouble import BrokerGone, bounded
+from events.amqp.trouble import BrokerGone, NotTaken, bounded
 from events.dead_letters import REASON_LIMIT
 from events.transport import Message
 from schemas.event import MessageRefused
@@ -79,9 +79,24 @@ class AmqpTransport:
         parcels = [
             Parcel(*destination(message.type, message.body), wire.outgoing(message, self.login)) for message in own
         ]
-        outcomes = await self.outlet.send_all(parcels)
+        outcomes = [
+            await self._past_subscribers(message, parcel) if _may_be_a_subscribers(parcel, outcome) else outcome
+            for message, parcel, outcome in zip(own, parcels, await self.outlet.send_all(parcels), strict=True)
+        ]
         self.trouble = next(filter(None, outcomes), None)
         return [message for message, trouble in zip(own, outcomes, strict=True) if trouble is None]
+
+    async def _past_subscribers(self, message: Message, parcel: Parcel) -> BrokerGone | None:
+        """Take an alert as published that a subscriber's full queue refused, once our own queue has it.
+
+        Which queue refused it the broker does not say. Sent to all again, it would come twice to every other
+        subscriber, for as long as one is full; the row in `alerts` is the truth for whoever has lost it.
+        """
+        copy = Parcel(names.retry_exchange(self.login), names.NOW, wire.outgoing(message, self.login))
+        (trouble,) = await self.outlet.send_all([copy])
+        if trouble is None:
+            log.warning("a subscriber's queue is full and refused the alert %s: it is lost there", parcel.key)
+        return trouble
 
     async def send_all(self, parcels: Sequence[Parcel]) -> None:
         """Publish what takes a delivery's place; raise a `BrokerGone` unless all of it was taken."""
@@ -210,6 +225,10 @@ class AmqpIncoming:
             await self._session.ack(self._delivery)
         finally:
             await self._session.settled()
+
+
+def _may_be_a_subscribers(parcel: Parcel, trouble: BrokerGone | None) -> bool:
+    return parcel.exchange == names.ALERTS_EXCHANGE and isinstance(trouble, NotTaken)
 
 
 def dead_letter(worker: str, came: wire.Arrived, reason: str, login: str) -> Parcel:

@@ -16,7 +16,8 @@ from events.amqp.transport import AmqpDeliveries, AmqpIncoming, AmqpSettings, Am
 from events.transport import Message
 from schemas.envelope import enclose, serialise
 from schemas.event import Event
-from schemas.facts import PolicyRefreshed, RequestAnswered
+from schemas.facts import AlertChanged, PolicyRefreshed, RequestAnswered
+from schemas.identifiers import AlertNews, Audience, Severity
 from schemas.requests import MoveRequested
 from tests.servers.rabbitmq import RabbitNode
 from twinlock.clock import ManualClock
@@ -49,6 +50,24 @@ def message(event: Event, event_id: str, publisher: str = WORKER) -> Message:
 def news(number: int) -> Message:
     event = PolicyRefreshed(policy="p", version=number + 1, tenant="acme", generation=1, key_versions={})
     return message(event, f"p-{number}")
+
+
+def alert(number: int) -> Message:
+    now = ManualClock().now().isoformat(timespec="microseconds")
+    event = AlertChanged(
+        alert=f"a-{number}",
+        version=1,
+        news=AlertNews.OPENED,
+        kind="key-revoked",
+        severity=Severity.WARNING,
+        audience=Audience.CUSTOMER,
+        tenant="acme",
+        detail="",
+        count=1,
+        first_seen=now,
+        last_seen=now,
+    )
+    return message(event, f"a-{number}")
 
 
 def move(event_id: str, publisher: str = "portal") -> Message:

@@ -15,8 +15,12 @@ from events.transport import Message
 from schemas.facts import PolicyCreated
 from schemas.identifiers import AvailabilityMode, Workload
 from tests.integration.amqp.fleet import (
+    READ,
     WORKER,
+    WRITE,
     OpenTransport,
+    Stranger,
+    alert,
     answered,
     blocked,
     depth,
@@ -149,6 +153,30 @@ async def test_full_queue(transport: AmqpTransport, rabbit: RabbitNode, fleet_vh
         await published(transport, [one for one in sent if one not in taken])
 
     assert {one.id for one in sent} == set(seen.result())
+
+
+async def test_subscribers_full_queue(
+    open_transport: OpenTransport,
+    rabbit: RabbitNode,
+    fleet_vhost: Vhost,
+    stranger: Stranger,
+    caplog: pytest.LogCaptureFixture,
+) -> None:
+    """A subscriber whose full queue refuses alerts loses them; all others get each once, and our own queue has it."""
+    channel = await stranger(fleet_vhost.url)
+    hostile = await channel.declare_queue("hostile", arguments={"x-max-length": 1, "x-overflow": "reject-publish"})
+    for queue in (hostile, await channel.declare_queue("peaceful")):
+        await queue.bind(names.ALERTS_EXCHANGE, "alert.#")
+    transport = open_transport(rabbit.user(fleet_vhost, WORKER, "^$", WRITE.replace("events", "alerts"), READ))
+    sent = [alert(number) for number in range(5)]
+    for one in sent:
+        assert [one] == await transport.publish([one])
+
+    assert {one.id for one in sent} == {one.message_id for one in await drained(fleet_vhost.url, "peaceful", 5)}
+    assert 0 == await depth(fleet_vhost.url, "peaceful")
+    assert [1, 4] == [await depth(fleet_vhost.url, queue) for queue in ("hostile", names.inbound(WORKER))]
+    assert transport.trouble is None
+    assert 4 == caplog.text.count("a subscriber's queue is full and refused the alert alert.customer.acme")
 
 
 async def test_limit_lifted(transport: AmqpTransport, rabbit: RabbitNode, fleet_vhost: Vhost) -> None:
