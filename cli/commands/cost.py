@@ -11,12 +11,13 @@ from cli.commands import names
 from cli.options import Tenant
 from cli.output import Result, Table, fields
 from cli.session import Session
-from twinlock.custody.costs import Month, VaultCost, costs_of, users_of
+from twinlock.custody.costs import Month, Share, Shares, VaultCost, costs_of, shares_of, users_of
 from twinlock.errors import NotFound
 from twinlock.store.tables.tenants import tenants
 from twinlock.store.unit import Reader
 
 _DIGITS = 6  # a share of a month is often less than a cent
+_SHARES = ("policy", "operations", "usd_of_operations")
 _COLUMNS = ("vault", "operations", "keys", "usd_per_10000_operations", "usd_per_key_month", "usd")
 
 
@@ -38,11 +39,17 @@ async def cost(
     async with parts.store.read() as reader:
         tenant_id = await _tenant_id(reader, tenant)
         found = await costs_of(reader, tenant_id, during, parts.settings.cost)
+        shares = await shares_of(reader, tenant_id, during, parts.settings.cost)
         users = await users_of(reader, tenant_id)
-    document = _document(tenant, during, found, users)
-    shown = {name: value for name, value in document.items() if name != "vaults"}
-    rows = [[vault[name] for name in _COLUMNS] for vault in document["vaults"]]
-    return Result(document, [fields(shown), Table(_COLUMNS, rows, "nothing was asked", "\nvaults")])
+    document = _document(tenant, during, found, users) | _shares(shares)
+    shown = {name: value for name, value in document.items() if not isinstance(value, list)}
+    tables = [_table(document, name, columns) for name, columns in (("vaults", _COLUMNS), ("policies", _SHARES))]
+    return Result(document, [fields(shown), *tables])
+
+
+def _table(document: dict[str, Any], name: str, columns: Sequence[str]) -> Table:
+    rows = [[each[column] for column in columns] for each in document[name]]
+    return Table(columns, rows, "nothing was asked", f"\n{name}")
 
 
 async def _tenant_id(reader: Reader, name: str) -> str:
@@ -76,3 +83,14 @@ def _vault(cost: VaultCost) -> dict[str, Any]:
         "usd_per_key_month": cost.price.per_key_and_month,
         "usd": round(cost.usd, _DIGITS),
     }
+
+
+def _shares(shares: Shares) -> dict[str, Any]:
+    return {
+        "policies": [{"policy": name, **_share(share)} for name, share in shares.policies.items()],
+        "days": [{"day": str(day), **_share(share)} for day, share in shares.days.items()],
+    }
+
+
+def _share(share: Share) -> dict[str, Any]:
+    return {"operations": share.operations, "usd_of_operations": round(share.usd, _DIGITS)}

@@ -80,6 +80,43 @@ class VaultCost:
         return self.count / _EVERY * self.price.per_10000_operations + self.keys * self.price.per_key_and_month
 
 
+@dataclass(slots=True)
+class Share:
+    """Add up what was asked for one policy, or on one day, and what the operations alone cost: keys are not in it."""
+
+    operations: int = 0
+    usd: float = 0.0
+
+    def add(self, count: int, price: Price) -> None:
+        """Add operations of one vault."""
+        self.operations += count
+        self.usd += count / _EVERY * price.per_10000_operations
+
+
+@dataclass(frozen=True, slots=True)
+class Shares:
+    """Hold the operations of a month by policy, by its name or else its id, and by day; only where there were any."""
+
+    policies: Mapping[str, Share]
+    days: Mapping[date, Share]
+
+
+async def shares_of(reader: Reader, tenant_id: str, month: Month, settings: CostSettings) -> Shares:
+    """Return which policies and days the operations of a month were for."""
+    row = vault_operations.c
+    asked = (
+        select(row.day, row.policy_id, policies.c.name, row.vault, func.sum(row["count"]).label("asked"))
+        .outerjoin(policies, policies.c.id == row.policy_id)
+        .where(row.tenant_id == tenant_id, row.day >= month.first, row.day < month.end)
+        .group_by(row.day, row.policy_id, policies.c.name, row.vault)
+    )
+    by_policy, by_day = defaultdict[str, Share](Share), defaultdict[date, Share](Share)
+    for line in await reader.rows(asked):
+        for share in (by_policy[line.name or line.policy_id], by_day[line.day]):
+            share.add(int(line.asked), settings.of(line.vault))
+    return Shares(dict(sorted(by_policy.items())), dict(sorted(by_day.items())))
+
+
 async def costs_of(reader: Reader, tenant_id: str, month: Month, settings: CostSettings) -> list[VaultCost]:
     """Return what each vault costs a tenant, by the vault's name; keys are counted as they stand now."""
     operations: defaultdict[str, dict[str, int]] = defaultdict(dict)

@@ -8,7 +8,7 @@ import pytest
 from sqlalchemy import select
 from sqlalchemy.exc import OperationalError
 
-from twinlock.custody.costs import CostSettings, Month, Price, costs_of, users_of
+from twinlock.custody.costs import CostSettings, Month, Price, Share, costs_of, shares_of, users_of
 from twinlock.custody.operations import Account, Operation, Tally
 from twinlock.keys.ports import Outcome
 from twinlock.store.tables.custody import vault_operations
@@ -118,6 +118,25 @@ async def test_month(custody: "Custody") -> None:
     assert [] == earlier
     assert [0, 0, 0] == [cost.count for cost in later]
     assert 1 == users
+
+
+async def test_shares(custody: "Custody") -> None:
+    """The operations of a month are told by policy and by day, each at the price of its vault."""
+    await custody.policy("p")
+    tally, today = Tally(custody.clock), custody.clock.now().date()
+    for policy, vault in (("p", EAST), ("p", "https://west"), ("gone", EAST)):
+        tally.note(vault, Account("acme", policy), Operation.UNWRAP)
+    await tally.flush(custody.store)
+    custody.clock.advance(86_400)
+    tally.note(EAST, Account("acme", "p"), Operation.UNWRAP)
+    tally.note(EAST, Account("other", "q"), Operation.UNWRAP)
+    await tally.flush(custody.store)
+    settings = CostSettings(Price(10_000.0), {EAST: Price(20_000.0)})
+    async with custody.store.read() as reader:
+        found = await shares_of(reader, "acme", Month(today.replace(day=1)), settings)
+
+    assert {"gone": Share(1, 2.0), "p": Share(3, 5.0)} == found.policies
+    assert {today: Share(3, 5.0), today + timedelta(days=1): Share(1, 2.0)} == found.days
 
 
 @pytest.mark.parametrize(
