@@ -3,6 +3,8 @@
 import contextlib
 import json
 import os
+import re
+import select
 import shutil
 import signal
 import sqlite3
@@ -205,6 +207,26 @@ def test_interrupted_at_the_start(tmp_path: Path) -> None:
     done = subprocess.run([sys.executable, "-c", line], capture_output=True, text=True, check=False, cwd=tmp_path)
 
     assert (130, "", "twinlock: interrupted\n") == (done.returncode, done.stdout, done.stderr)
+
+
+def test_alerts_tail(home: Path) -> None:
+    """A tail writes an alert as it is raised by another process, at once, and an interrupt ends it with 130."""
+    for side in ("left", "right"):
+        twinlock(home, "key", "create", f"local://{side}/k")
+    keys = ("--key", "local://left/k", "--key", "local://right/k")
+    twinlock(home, "policy", "create", "--tenant", "acme", "--name", "p", "--workload", "mailbox", *keys)
+    tail = start(home, "alerts", "tail")
+    assert tail.stdout is not None
+    for word in ("revoke", "restore") * 10:  # it does not say from when on it listens
+        twinlock(home, "policy", word, "acme/p")
+        if select.select([tail.stdout], [], [], 2)[0]:
+            break
+    line = tail.stdout.readline()
+    tail.send_signal(signal.SIGINT)
+    code, _, err = finish(tail)
+
+    assert (130, "twinlock: interrupted") == (code, err.splitlines()[0])
+    assert re.fullmatch(r"\S+ \S+ policy-\w+ \(acme, to customer\): \w+, \d+ times: .*policy acme/p .*\n", line)
 
 
 def bury(home: Path, name: str, mailbox: str) -> None:
