@@ -24,6 +24,9 @@ from twinlock.store.tables.bus import dead_letters
 BOXES = ("ann@acme.example", "bob@acme.example", "eve@acme.example")
 POLICIES = {"common": AvailabilityMode.STANDARD, "strict": AvailabilityMode.STRICT}
 
+# What follows a request: all that can be done, below zero so many seconds, or so many turns until everything is killed.
+Then = int | None
+
 
 def keys_of(name: str) -> tuple[str, str]:
     """Name a pair of root keys."""
@@ -56,34 +59,37 @@ class Acts(Mail):
 
     # Requests
 
-    async def ask(self, event: Event, killed: int | None = None) -> None:
-        """Publish a request and have done what can be done now; perhaps everything is killed meanwhile."""
+    async def ask(self, event: Event, then: Then) -> None:
+        """Publish a request; have it done, or go on at once, or have everything killed after a while and go on."""
         await self.home.publish(event)
-        if killed is not None:
-            await self.home.turns(killed)
+        if then is None:
+            await self.home.settle()
+        elif then < 0:
+            await self.home.pass_time(-then)
+        else:
+            await self.home.turns(then)
             await self.home.crash()
-        await self.home.settle()
         await self.look()
 
-    async def assign(self, address: str, name: str, killed: int | None = None) -> None:
+    async def assign(self, address: str, name: str, then: Then = None) -> None:
         """Put a mailbox under a policy, or back under the provider's."""
         if address not in self.model.boxes:
             return
         self.model.boxes[address].wanted.add(name)
         reference = "service" if name == SERVICE_POLICY else f"acme/{name}"
-        await self.ask(AssignmentRequested(policy=reference, mailboxes=(address,)), killed)
+        await self.ask(AssignmentRequested(policy=reference, mailboxes=(address,)), then)
 
-    async def move(self, address: str, killed: int | None = None) -> None:
+    async def move(self, address: str, then: Then = None) -> None:
         """Have a mailbox re-encrypted."""
-        await self.ask(MoveRequested(mailbox=address), killed)
+        await self.ask(MoveRequested(mailbox=address), then)
 
-    async def rotate(self, name: str, roll: bool, killed: int | None = None) -> None:
+    async def rotate(self, name: str, roll: bool, then: Then = None) -> None:
         """Rotate both root keys in their vaults, and bring the policy onto their new versions."""
         policy = self.model.policies[name]
         if not policy.disabled and not self.model.down:
             for uri in policy.keys:
                 await self.home.vault.rotate(uri)
-        await self.ask(RefreshRequested(policy=policy.reference, new_policy_key=roll), killed)
+        await self.ask(RefreshRequested(policy=policy.reference, new_policy_key=roll), then)
 
     # Keys, vaults, time
 
