@@ -24,7 +24,7 @@ from twinlock.store.tables.bus import dead_letters
 BOXES = ("ann@acme.example", "bob@acme.example", "eve@acme.example")
 POLICIES = {"common": AvailabilityMode.STANDARD, "strict": AvailabilityMode.STRICT}
 
-# What follows a request: all that can be done, below zero so many seconds, or so many turns until everything is killed.
+# What follows a request: all that can be done, below zero so many moments, or so many turns until everything is killed.
 Then = int | None
 
 
@@ -65,7 +65,7 @@ class Acts(Mail):
         if then is None:
             await self.home.settle()
         elif then < 0:
-            await self.home.pass_time(-then)
+            await self.home.moments(-then)
         else:
             await self.home.turns(then)
             await self.home.crash()

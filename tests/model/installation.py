@@ -138,6 +138,13 @@ class Installation:
                 self.clock.advance(_TICK)
                 await asyncio.sleep(_LOOK)
 
+    async def moments(self, count: int) -> None:
+        """Move the clock on in small steps, so many."""
+        for _ in range(count):
+            self.clock.advance(_TICK)
+            await asyncio.sleep(_LOOK)
+        self._check()
+
     async def quiet(self) -> bool:
         """Tell whether nothing is on its way and no worker has anything to do now."""
         return await self.staff.parked() and not await self.line.left(self.store)

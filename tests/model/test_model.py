@@ -213,7 +213,7 @@ SEQUENCES: dict[str, Sequence] = {
     ),
     "held up": (
         ("bring", {"address": BOXES[1], "mails": [1, 2, 3, 4, 5], "again": False, "killed": None}),
-        ("move", {"address": BOXES[1], "then": 1}),
+        ("move", {"address": BOXES[1], "then": -8}),
         ("disable", {"name": "strict", "seconds": 200.0, **BOTH}),
         ("enable", {"name": "strict", "slots": (1,)}),
         ("wait_and_see", {"seconds": 700.0, "fresh": False}),
