@@ -17,7 +17,7 @@ from tests.model.acts import BOXES, POLICIES, Acts
 from tests.model.model import VAULTS, Policy, Request
 
 # How many sequences, of how many acts: more of both for a long search.
-EXAMPLES, STEPS = int(os.environ.get("MODEL_EXAMPLES", "4")), int(os.environ.get("MODEL_STEPS", "24"))
+EXAMPLES, STEPS = int(os.environ.get("MODEL_EXAMPLES", "3")), int(os.environ.get("MODEL_STEPS", "20"))
 
 box = st.sampled_from(BOXES)
 policy = st.sampled_from(sorted(POLICIES))
