@@ -192,6 +192,10 @@ SIGN = (("sign", {"number": 0}), ("crash", {"turns": 3}), ("sign", {"number": 0}
 
 # What takes too many steps to be come upon every time.
 SEQUENCES: dict[str, Sequence] = {
+    "denied": (
+        ("read", {"address": BOXES[0], "fresh": False}),
+        ("disable", {"name": "common", "seconds": 200.0, "slots": (0, 1), "fresh": False}),
+    ),
     "recovered": (
         ("move", {"address": BOXES[0], "then": -3}),
         ("disable", {"name": "common", "seconds": 200.0, **BOTH}),
