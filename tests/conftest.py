@@ -1,6 +1,7 @@
 """What most tests need: a clock that stands still, and stores on a fresh, migrated database."""
 
 import shutil
+import signal
 from collections.abc import AsyncIterator, Awaitable, Callable, Iterator
 from itertools import count
 from pathlib import Path
@@ -20,6 +21,10 @@ pytest_plugins = ["tests.servers.fixtures"]
 # A busy machine must not fail a test: nothing here promises a time.
 settings.register_profile("twinlock", deadline=None)
 settings.load_profile("twinlock")
+
+# Who is started in the background of a script ignores interrupts, and so would every process that a test starts.
+if signal.getsignal(signal.SIGINT) is signal.SIG_IGN:
+    signal.signal(signal.SIGINT, signal.default_int_handler)
 
 OpenStore = Callable[[], Awaitable[Store]]
 DATABASES = ["sqlite", "postgresql"]

@@ -31,6 +31,7 @@ from schemas.requests import (
     AssignmentRequested,
     MoveRequested,
     PolicyRequested,
+    PurgeRequested,
     RecoveryRequested,
     RefreshRequested,
     SiteMoveRequested,
@@ -60,6 +61,7 @@ ALL_TYPES = tuple(request.type for request in REQUESTS)
 ROUTES = dict.fromkeys(ALL_TYPES, (DEP_ASSIGNER,))
 
 REFRESH = RefreshRequested.type, {"policy": OURS}
+PURGE = {"reason": "the contract has ended", "contact": "dpo@acme.example"}
 RECOVERY = {"keys": ["local://a/k", "local://b/k"], "reason": "both lost"}
 
 
@@ -278,6 +280,7 @@ FORBIDDEN_TO_ACME: dict[str, tuple[str, dict[str, Any]]] = {
     "policy of a tenant that is not there": (RefreshRequested.type, {"policy": "nobody/main"}),
     "the provider's policy": (RefreshRequested.type, {"policy": "service"}),
     "recovery of another's policy": (RecoveryRequested.type, {"policy": THEIRS, **RECOVERY}),
+    "purge of another's policy": (PurgeRequested.type, {"policy": THEIRS, **PURGE}),
     "mailbox of another": (MoveRequested.type, {"mailbox": OTTO}),
     "mailbox that is not there": (MoveRequested.type, {"mailbox": "nobody@acme.example"}),
     "site of another": (SiteMoveRequested.type, {"tenant": "rival", "site": "plans"}),
@@ -311,6 +314,7 @@ GRANTED_TO_ACME: dict[str, tuple[str, dict[str, Any]]] = {
     "refresh": REFRESH,
     "refresh by name": (RefreshRequested.type, {"policy": f"acme/{OURS}"}),
     "recovery": (RecoveryRequested.type, {"policy": OURS, **RECOVERY}),
+    "purge": (PurgeRequested.type, {"policy": OURS, **PURGE}),
     "move": (MoveRequested.type, {"mailbox": ANN}),
     "move of a site": (SiteMoveRequested.type, {"tenant": "acme", "site": "plans"}),
     "assign a geo": (AssignmentRequested.type, {"policy": OURS, "geos": ["eu"]}),
