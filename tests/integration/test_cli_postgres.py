@@ -69,11 +69,25 @@ def refused(home: Path, *arguments: str) -> str:
     return err
 
 
-def test_story(tmp_path: Path, shared: str, capfd: pytest.CaptureFixture[str], monkeypatch: pytest.MonkeyPatch) -> None:
-    """Every scene of the demo holds on PostgreSQL: revocation, outage, key roll, and every byte comes back."""
+@pytest.fixture
+def of_sandbox(postgres: Postgres) -> Iterator[str]:
+    """Return the URL of another empty database."""
+    yield postgres.create("sandbox")
+    postgres.drop("sandbox")
+
+
+def test_story(
+    tmp_path: Path,
+    shared: str,
+    of_sandbox: str,
+    capfd: pytest.CaptureFixture[str],
+    monkeypatch: pytest.MonkeyPatch,
+) -> None:
+    """Every scene of the demo holds on PostgreSQL: outage, revocation, recovery, purge, and every byte comes back."""
+    databases = {"home": shared, "sandbox": of_sandbox}
 
     def on_postgres(arguments: list[str], flags: Flags) -> int:
-        monkeypatch.setenv("TWINLOCK_DATABASE", shared)
+        monkeypatch.setenv("TWINLOCK_DATABASE", databases[Path(os.environ["TWINLOCK_HOME"]).name])
         return run(arguments, flags)
 
     code = story.run(tmp_path / "demo", on_postgres, COPIES)
