@@ -13,7 +13,7 @@ from typing import Any
 from sqlalchemy import ColumnElement, Row, delete, func, insert, select, update
 
 from schemas.facts import AlertChanged
-from schemas.identifiers import AlertNews, AlertState, Severity
+from schemas.identifiers import PROVIDER, AlertNews, AlertState, Severity
 from twinlock.store.tables.alerts import alert_signals, alerts
 from twinlock.store.tables.tenants import tenants
 from twinlock.store.unit import Reader, Unit, new_id
@@ -194,7 +194,8 @@ async def forget(unit: Unit, before: datetime) -> int:
 async def forget_tenants(unit: Unit) -> None:
     """Remove the alerts of tenants that were removed, once they are over and that was told."""
     row = alerts.c
-    gone = (row.state == AlertState.RESOLVED, row.tenant.not_in(select(tenants.c.name)))
+    removed = (row.tenant != PROVIDER, row.tenant.not_in(select(tenants.c.name)))
+    gone = (row.state == AlertState.RESOLVED, *removed)
     topics = [found.topic for found in await unit.rows(select(row.topic).where(*gone).distinct().limit(_TOPICS))]
     if topics:
         await unit.execute(delete(alert_signals).where(_signal.topic.in_(topics)))

@@ -10,7 +10,7 @@ from typing import Any
 
 from sqlalchemy import Row, Select, select
 
-from schemas.identifiers import AlertState, Audience, PolicyState, Slot
+from schemas.identifiers import PROVIDER, AlertState, Audience, PolicyState, Slot
 from twinlock.custody import sealing
 from twinlock.custody.decision import ROOT_SLOTS, remember
 from twinlock.keys.ports import Outcome
@@ -56,7 +56,7 @@ async def _over(reader: Reader, store: Store, rows: Sequence[Row[Any]]) -> list[
         return []
     situations = await _situations(reader, {row.policy for row in rows if row.policy})
     going_on = await _going_on(reader)
-    there = {row.name for row in await reader.rows(select(tenants.c.name))}
+    there = {PROVIDER, *(row.name for row in await reader.rows(select(tenants.c.name)))}
     now = store.clock.now()
     return [
         row
