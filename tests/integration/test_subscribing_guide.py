@@ -27,6 +27,7 @@ from tests.guides import execute, programs, steps, write_files
 from twinlock.custody import revocations
 from twinlock.store.unit import Cause, Store
 from workers.alert_emitter.hearing import HEARD, Hear
+from workers.alert_emitter.reading import listing
 from workers.roster import Handlers, types_of
 
 if TYPE_CHECKING:
@@ -86,13 +87,28 @@ async def sending(store: Store, login: str, transport: AmqpTransport) -> None:
 
 
 async def kill_switch(world: "World") -> None:
-    """Have the operator revoke a policy and restore it, and a custodian tell."""
+    """Have the operator revoke a policy and, once that alert is open, restore it, and a custodian tell.
+
+    Nothing keeps two events of one policy in order on their way: who hears of the end first opens no alert.
+    """
     for state in (PolicyState.REVOKED, PolicyState.ACTIVE):
+        if state is PolicyState.ACTIVE:
+            await opened(world.store)
         world.clock.advance(1)
         async with beside(world.store, OPERATOR).begin(Cause("kill-switch")) as unit:
             done = await revocations.change(unit, "policy-p", state, None)
         async with beside(world.store, TIK_CACHE_REFRESHER).begin(Cause("kill-switch")) as unit:
             await revocations.announce(unit, done.number)
+
+
+async def opened(store: Store) -> None:
+    """Wait until an alert is open."""
+    async with asyncio.timeout(30):
+        while True:
+            async with store.read() as reader:
+                if await listing(reader, only_open=True):
+                    return
+            await asyncio.sleep(0.05)
 
 
 @pytest.fixture
