@@ -31,9 +31,9 @@ from twinlock.custody.unwrap import SlotAsker, Unwrapped
 from twinlock.keys.root_payload import seal
 from twinlock.keys.secret import SecretKey
 from twinlock.vaults.directory import VaultDirectory
-from twinlock.vaults.openbao import OpenBaoVault
-from twinlock.vaults.openbao_settings import OpenBaoServer, OpenBaoSettings
-from twinlock.vaults.openbao_uris import HTTP
+from twinlock.vaults.openbao.settings import OpenBaoServer, OpenBaoSettings
+from twinlock.vaults.openbao.uris import HTTP
+from twinlock.vaults.openbao.vault import OpenBaoVault
 
 WARM_UP, COUNT, ROUNDS, AT_ONCE = 800, 1000, 5, 3
 SLOW_PART, SLOW_SECONDS = 0.05, 0.5

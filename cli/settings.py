@@ -31,8 +31,8 @@ from twinlock.custody.settings import CustodySettings
 from twinlock.errors import TwinlockError
 from twinlock.store.engine import UnsupportedDatabase, open_engine
 from twinlock.vaults.administration import BadKeyUri
-from twinlock.vaults.openbao_settings import OpenBaoSettings
-from twinlock.vaults.openbao_uris import check_server
+from twinlock.vaults.openbao.settings import OpenBaoSettings
+from twinlock.vaults.openbao.uris import check_server
 from workers.alert_emitter.webhooks import Webhook
 from workers.settings import WorkerSettings
 

@@ -35,7 +35,7 @@ from twinlock.store.tables.content import containers
 from twinlock.store.tables.tenants import tenants
 from twinlock.store.unit import Cause, Store, new_id
 from twinlock.vaults.local import LocalVault
-from twinlock.vaults.openbao_settings import OpenBaoSettings
+from twinlock.vaults.openbao.settings import OpenBaoSettings
 
 TENANT, NAME, GEO = "drill", "drill", "DRILL"
 _PATIENCE = 90.0  # of the readers in the sandbox, longer than the proof of an outage takes

@@ -10,10 +10,10 @@ from twinlock.errors import TwinlockError
 from twinlock.keys.ports import Clock
 from twinlock.vaults.directory import VaultDirectory
 from twinlock.vaults.local import SCHEME, LocalVault
-from twinlock.vaults.openbao_uris import HTTP, HTTPS
+from twinlock.vaults.openbao.uris import HTTP, HTTPS
 
 if TYPE_CHECKING:
-    from twinlock.vaults.openbao import OpenBaoVault
+    from twinlock.vaults.openbao.vault import OpenBaoVault
 
 _NOT_SET_UP = "name its server and our login in openbao.servers"
 
@@ -35,7 +35,7 @@ async def open_vaults(settings: Settings, clock: Clock) -> AsyncIterator[tuple[V
 def _openbao() -> "type[OpenBaoVault]":
     """Load the adapter where it is used: its HTTP library takes its time, and may not be installed."""
     try:
-        from twinlock.vaults.openbao import OpenBaoVault
+        from twinlock.vaults.openbao.vault import OpenBaoVault
     except ModuleNotFoundError as missing:
         raise TwinlockError(
             f"openbao.servers needs {missing.name}, which is not installed",

@@ -7,8 +7,8 @@ from tests.servers.openbao import Mount, OpenBao
 from tests.servers.proxy import Proxy, proxied
 from twinlock.keys.ports import Clock, KeyDescription
 from twinlock.vaults.administration import KeyState, KeyStatus
-from twinlock.vaults.openbao import OpenBaoVault
-from twinlock.vaults.openbao_settings import OpenBaoServer, OpenBaoSettings
+from twinlock.vaults.openbao.settings import OpenBaoServer, OpenBaoSettings
+from twinlock.vaults.openbao.vault import OpenBaoVault
 
 
 class OpenBaoOwner:

@@ -24,12 +24,12 @@ from twinlock.keys.ports import (
     VaultFailure,
     WrappedKey,
 )
-from twinlock.vaults.openbao import OpenBaoVault
-from twinlock.vaults.openbao_answers import read_ciphertext, read_key, read_payload
-from twinlock.vaults.openbao_classify import classify
-from twinlock.vaults.openbao_client import MOST_BYTES
-from twinlock.vaults.openbao_reasons import VERDICTS, Reason, VaultFault, reason_of
-from twinlock.vaults.openbao_settings import OpenBaoServer, OpenBaoSettings
+from twinlock.vaults.openbao.answers import read_ciphertext, read_key, read_payload
+from twinlock.vaults.openbao.classify import classify
+from twinlock.vaults.openbao.client import MOST_BYTES
+from twinlock.vaults.openbao.reasons import VERDICTS, Reason, VaultFault, reason_of
+from twinlock.vaults.openbao.settings import OpenBaoServer, OpenBaoSettings
+from twinlock.vaults.openbao.vault import OpenBaoVault
 
 CLASSES = (Unavailable, Denied, Unclear, Misconfigured, Corrupt)
 TOKEN, SECRET = "s.a-token-of-ours", bytes(range(64))

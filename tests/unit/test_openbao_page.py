@@ -4,7 +4,7 @@ import re
 from dataclasses import fields
 from pathlib import Path
 
-from twinlock.vaults.openbao_settings import OpenBaoServer, OpenBaoSettings
+from twinlock.vaults.openbao.settings import OpenBaoServer, OpenBaoSettings
 
 PAGE = (Path(__file__).parents[2] / "docs" / "openbao.md").read_text(encoding="utf-8")
 

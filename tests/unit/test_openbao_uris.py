@@ -5,7 +5,7 @@ from hypothesis import given
 from hypothesis import strategies as st
 
 from twinlock.vaults.administration import BadKeyUri
-from twinlock.vaults.openbao_uris import base_url, check_server, operation_path, parse_bao_uri
+from twinlock.vaults.openbao.uris import base_url, check_server, operation_path, parse_bao_uri
 
 GOOD = [
     "bao+https://vault.example:8200/transit/keys/root",

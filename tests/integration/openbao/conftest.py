@@ -13,8 +13,8 @@ from tests.servers.openbao import Mount, OpenBao
 from tests.servers.proxy import Proxy, proxied
 from twinlock.clock import ManualClock
 from twinlock.keys.ports import VaultFailure, WrappedKey
-from twinlock.vaults.openbao import OpenBaoVault
-from twinlock.vaults.openbao_settings import OpenBaoServer, OpenBaoSettings
+from twinlock.vaults.openbao.settings import OpenBaoServer, OpenBaoSettings
+from twinlock.vaults.openbao.vault import OpenBaoVault
 
 PAYLOAD, CONTEXT = bytes(range(64)), b"a policy key's place"
 KEY = "root"

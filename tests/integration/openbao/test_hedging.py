@@ -29,9 +29,9 @@ from twinlock.keys.ports import WrappedKey
 from twinlock.keys.root_payload import seal
 from twinlock.keys.secret import SecretKey
 from twinlock.vaults.directory import VaultDirectory
-from twinlock.vaults.openbao import OpenBaoVault
-from twinlock.vaults.openbao_settings import OpenBaoServer, OpenBaoSettings
-from twinlock.vaults.openbao_uris import HTTP, HTTPS
+from twinlock.vaults.openbao.settings import OpenBaoServer, OpenBaoSettings
+from twinlock.vaults.openbao.uris import HTTP, HTTPS
+from twinlock.vaults.openbao.vault import OpenBaoVault
 
 POLICY_KEY = SecretKey.generate()
 STORED = StoredPolicyKey("t", "p", 1, POLICY_KEY.commitment(), {})

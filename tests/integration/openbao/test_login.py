@@ -10,7 +10,7 @@ import pytest
 from tests.integration.openbao.conftest import CONTEXT, PAYLOAD, Bench, refused, together
 from tests.servers.openbao import OpenBao
 from twinlock.keys.ports import Denied, Misconfigured, Unclear, VaultFailure
-from twinlock.vaults.openbao_settings import OpenBaoServer
+from twinlock.vaults.openbao.settings import OpenBaoServer
 
 HOUR = 3600.0
 

@@ -11,8 +11,8 @@ from tests.integration.openbao.conftest import CONTEXT, KEY, PAYLOAD, Bench, ref
 from tests.servers.openbao import OpenBao
 from tests.servers.process import free_ports
 from twinlock.keys.ports import Misconfigured, Unavailable, Unclear, VaultFailure
-from twinlock.vaults.openbao import OpenBaoVault
-from twinlock.vaults.openbao_settings import OpenBaoServer, OpenBaoSettings
+from twinlock.vaults.openbao.settings import OpenBaoServer, OpenBaoSettings
+from twinlock.vaults.openbao.vault import OpenBaoVault
 
 COUNTS = True
 

@@ -14,9 +14,9 @@ from typing import Any
 import aiohttp
 
 from twinlock.keys.ports import Clock
-from twinlock.vaults.openbao_client import Answer, Client
-from twinlock.vaults.openbao_reasons import Reason, VaultFault
-from twinlock.vaults.openbao_settings import AppRole, Login, TokenFile
+from twinlock.vaults.openbao.client import Answer, Client
+from twinlock.vaults.openbao.reasons import Reason, VaultFault
+from twinlock.vaults.openbao.settings import AppRole, Login, TokenFile
 
 _RENEW_AFTER = 2 / 3
 _MOST_TOKEN_CHARACTERS = 4096

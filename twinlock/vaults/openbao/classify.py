@@ -7,7 +7,7 @@ import aiohttp
 
 from twinlock.keys.ports import Misconfigured, VaultFailure
 from twinlock.vaults.administration import BadKeyUri
-from twinlock.vaults.openbao_reasons import CLASSIFIER, VERDICTS, Reason, VaultFault
+from twinlock.vaults.openbao.reasons import CLASSIFIER, VERDICTS, Reason, VaultFault
 
 _NETWORK = frozenset(
     {

@@ -15,7 +15,7 @@ from typing import Any
 
 from twinlock.keys.ports import KeyDescription
 from twinlock.keys.root_payload import PAYLOAD_BYTES
-from twinlock.vaults.openbao_reasons import Reason, VaultFault
+from twinlock.vaults.openbao.reasons import Reason, VaultFault
 
 ALGORITHMS = {
     "rsa-2048": "RSA-OAEP-256",

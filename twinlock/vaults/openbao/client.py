@@ -10,7 +10,7 @@ from typing import Any
 
 import aiohttp
 
-from twinlock.vaults.openbao_reasons import Reason, VaultFault, reason_of
+from twinlock.vaults.openbao.reasons import Reason, VaultFault, reason_of
 
 MOST_BYTES = 1024 * 1024  # a description with a thousand RSA versions
 _MOST_SHOWN = 300

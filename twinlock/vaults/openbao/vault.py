@@ -16,7 +16,7 @@ from typing import Any, TypeVar
 
 from twinlock.keys.ports import Clock, KeyDescription, WrappedKey
 from twinlock.keys.root_payload import PAYLOAD_BYTES
-from twinlock.vaults.openbao_answers import (
+from twinlock.vaults.openbao.answers import (
     AES_BYTES,
     TransitKey,
     ciphertext_text,
@@ -26,12 +26,12 @@ from twinlock.vaults.openbao_answers import (
     read_key,
     read_payload,
 )
-from twinlock.vaults.openbao_classify import classify
-from twinlock.vaults.openbao_client import Answer, Client
-from twinlock.vaults.openbao_login import Credentials
-from twinlock.vaults.openbao_reasons import Reason, VaultFault
-from twinlock.vaults.openbao_settings import OpenBaoServer, OpenBaoSettings
-from twinlock.vaults.openbao_uris import base_url, operation_path, parse_bao_uri
+from twinlock.vaults.openbao.classify import classify
+from twinlock.vaults.openbao.client import Answer, Client
+from twinlock.vaults.openbao.login import Credentials
+from twinlock.vaults.openbao.reasons import Reason, VaultFault
+from twinlock.vaults.openbao.settings import OpenBaoServer, OpenBaoSettings
+from twinlock.vaults.openbao.uris import base_url, operation_path, parse_bao_uri
 from twinlock.vaults.uris import KeyUri
 
 T = TypeVar("T")

@@ -1,0 +1,1 @@
+"""OpenBao and HashiCorp Vault: keys of the transit engine."""
