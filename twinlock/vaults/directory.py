@@ -5,15 +5,24 @@ from typing import Protocol
 
 from twinlock.keys.ports import Misconfigured, Vault
 from twinlock.vaults.administration import BadKeyUri
-from twinlock.vaults.uris import KeyUri, scheme_of, shown
+from twinlock.vaults.uris import scheme_of, shown
 
 CLASSIFIER = "directory/1"
+
+
+class Located(Protocol):
+    """Hold the parts of a key's URI; `str` gives the canonical text."""
+
+    @property
+    def vault_uri(self) -> str:
+        """Name the vault apart from every vault of every other scheme."""
+        ...
 
 
 class Adapter(Vault, Protocol):
     """Be a vault that also knows how its own URIs are written."""
 
-    def locate(self, uri: str) -> KeyUri:
+    def locate(self, uri: str) -> Located:
         """Split a URI into its parts, or raise BadKeyUri."""
         ...
 
@@ -46,7 +55,7 @@ class VaultDirectory:
     def _adapter(self, uri: str) -> Adapter:
         scheme = scheme_of(uri)
         if scheme not in self._adapters:
-            known = ", ".join(f"{name}://" for name in sorted(self._adapters))
+            known = ", ".join(f"{name}:" for name in sorted(self._adapters))
             hint = self._absent.get(scheme, f"known kinds of key: {known}")
             raise BadKeyUri(f"no vault is set up for {shown(uri)}", hint=hint)
         return self._adapters[scheme]

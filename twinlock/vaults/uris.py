@@ -33,8 +33,8 @@ class KeyUri:
 
 
 def scheme_of(uri: str) -> str:
-    """Return what stands before `://`; BadKeyUri if that is no scheme."""
-    scheme, separator, _ = uri.partition("://")
+    """Return what stands before the first colon; BadKeyUri if that is no scheme."""
+    scheme, separator, _ = uri.partition(":")
     if not separator or not _SCHEME.fullmatch(scheme):
         raise BadKeyUri(f"{shown(uri)} is not a key URI", hint="a key URI looks like local://VAULT/KEY")
     return scheme
@@ -43,10 +43,9 @@ def scheme_of(uri: str) -> str:
 def parse_key_uri(uri: str, scheme: str | None = None) -> KeyUri:
     """Split a URI, of one scheme or of any; BadKeyUri if it is not exactly `SCHEME://VAULT/KEY`."""
     found = scheme_of(uri)
-    if scheme is not None and found != scheme:
-        raise BadKeyUri(
-            f"{shown(uri)} is not a {scheme} key", hint=f"a key of this vault looks like {scheme}://VAULT/KEY"
-        )
+    if not uri.startswith(f"{scheme or found}://"):
+        hint = f"a key of this vault looks like {scheme or found}://VAULT/KEY"
+        raise BadKeyUri(f"{shown(uri)} is not a {scheme or found} key", hint=hint)
     parts = uri[len(found) + 3 :].split("/")
     if len(parts) != 2:
         raise BadKeyUri(f"{shown(uri)} does not name one key", hint=f"a key URI looks like {found}://VAULT/KEY")

@@ -25,7 +25,7 @@ _PART = re.compile(r"[A-Za-z0-9_](?:[A-Za-z0-9_.-]{0,126}[A-Za-z0-9_])?")
 def parse_bao_uri(uri: str, allow_http: bool = False) -> KeyUri:
     """Split a URI into scheme, `HOST:PORT` and `MOUNT/keys/NAME`, or raise BadKeyUri."""
     scheme = scheme_of(uri)
-    if scheme not in (HTTPS, HTTP):
+    if scheme not in (HTTPS, HTTP) or not uri.startswith(f"{scheme}://"):
         raise BadKeyUri(f"{shown(uri)} is not a key in OpenBao", hint=_HINT)
     if scheme == HTTP and not allow_http:
         raise BadKeyUri(

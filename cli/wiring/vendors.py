@@ -1,0 +1,65 @@
+"""The vendors whose vaults can be used; each adapter is loaded where it is used: its library takes its time."""
+
+from abc import ABC, abstractmethod
+from typing import ClassVar, Protocol
+
+from cli.settings import Settings
+from twinlock.errors import TwinlockError
+from twinlock.keys.ports import Clock
+from twinlock.vaults.directory import Adapter
+from twinlock.vaults.openbao.uris import HTTP, HTTPS
+
+
+class Remote(Adapter, Protocol):
+    """Be an adapter that has connections."""
+
+    async def close(self) -> None:
+        """End every connection."""
+        ...
+
+
+class Vendor(ABC):
+    """Build one vendor's adapter from its part of the settings."""
+
+    name: ClassVar[str]  # of the settings and of the extra that brings its library
+    schemes: ClassVar[tuple[str, ...]]  # of its keys' URIs
+    hint: ClassVar[str]  # what to set before one of its keys can be used
+
+    @abstractmethod
+    def is_set(self, settings: Settings) -> bool:
+        """Say whether the settings name one of its vaults."""
+
+    @abstractmethod
+    def build(self, settings: Settings, clock: Clock) -> Remote:
+        """Return the adapter; its library may be missing."""
+
+    def load(self, settings: Settings, clock: Clock) -> Remote:
+        """Return the adapter, or raise a `TwinlockError` that says what to install."""
+        try:
+            return self.build(settings, clock)
+        except ModuleNotFoundError as missing:
+            raise TwinlockError(
+                f"the settings of {self.name} need {missing.name}, which is not installed",
+                hint=f"install it with: pip install 'twinlock[{self.name}]'",
+            ) from None
+
+
+class OpenBao(Vendor):
+    """Reach servers of OpenBao and of HashiCorp Vault."""
+
+    name = "openbao"
+    schemes = (HTTPS, HTTP)
+    hint = "name its server and our login in openbao.servers"
+
+    def is_set(self, settings: Settings) -> bool:
+        """Say whether a server is named."""
+        return bool(settings.openbao.servers)
+
+    def build(self, settings: Settings, clock: Clock) -> Remote:
+        """Return the adapter for every server."""
+        from twinlock.vaults.openbao.vault import OpenBaoVault
+
+        return OpenBaoVault(settings.openbao, settings.secrets_folder, clock)
+
+
+VENDORS: tuple[Vendor, ...] = (OpenBao(),)
