@@ -12,10 +12,12 @@ from cli.settings import Settings
 from cli.wiring import Parts, open_parts, open_staff
 from cli.wiring.embedded import embedded_fleet
 from cli.wiring.health import health_of_store
+from cli.wiring.looks import looks_of_home
 from events.home_lock import HomeLock, WorkerRunLock
 from events.sole_worker import sole_worker
 from events.waiting import unless
 from workers.health import Health, unready
+from workers.metrics.page import Page
 from workers.roster import ROSTER
 from workers.runtime import Fleet
 
@@ -30,7 +32,8 @@ async def run_fleet(settings: Settings, names: tuple[str, ...], at: Address | No
     own = {name: settings.of_worker(name) for name in names}
     for name in names:
         check_secrets(own[name], name)
-    health = Health({name: unready("it is starting") for name in names})
+    page = Page()
+    health = Health({name: unready("it is starting") for name in names}, page)
     logs.configure(settings.home, to_terminal=True)
     stop = _until_told(health)
     async with _answering(health, at), AsyncExitStack() as stack:
@@ -38,24 +41,27 @@ async def run_fleet(settings: Settings, names: tuple[str, ...], at: Address | No
             await unless(stop, until_reached(own[name], name, health))
         if stop.is_set():
             return
-        staffs = {name: await stack.enter_async_context(open_staff(settings, name)) for name in names}
+        staffs = {name: await stack.enter_async_context(open_staff(settings, name, page.metrics)) for name in names}
+        page.looks = {f"{name}: {what}": look for name in names for what, look in staffs[name].looks.items()}
         health.checks = {f"{name}: {what}": check for name in names for what, check in staffs[name].checks.items()}
         await _serve([staff.fleet for staff in staffs.values()], names, stop)
 
 
 async def run_embedded(settings: Settings, names: tuple[str, ...], at: Address | None) -> None:
     """Run all workers of a home, whichever were named."""
-    async with open_parts(settings) as parts:
+    page = Page()
+    async with open_parts(settings, page.metrics) as parts:
+        page.looks = looks_of_home(page.metrics, parts.store, parts.custodian)
         with WorkerRunLock(settings.home):
             logs.configure(settings.home, to_terminal=True)
             if set(names) != set(WORKERS):
                 sys.stderr.write(f"warning: {_TOGETHER}: running {', '.join(WORKERS)}\n")
-            health = Health({"database": health_of_store(parts.store)})
+            health = Health({"database": health_of_store(parts.store)}, page)
             stop = _until_told(health)
             with HomeLock(settings.home) as lock:
                 if await _acquired(parts, lock, stop):
                     async with sole_worker(parts.store), _answering(health, at):
-                        await _serve([embedded_fleet(parts)], WORKERS, stop)
+                        await _serve([embedded_fleet(parts, page.metrics)], WORKERS, stop)
 
 
 def _until_told(health: Health) -> asyncio.Event:

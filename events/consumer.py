@@ -15,6 +15,7 @@ from events.authority.admission import Admission
 from events.context import handling
 from events.handler import Handler
 from events.ladder import Ladder
+from events.observing import Observer, Unobserved
 from events.transport import Incoming, Transport
 from events.verdict import GiveUp, Reject, Verdict, judge
 from events.waiting import Jitter, randomly, unstrayed
@@ -24,6 +25,7 @@ from twinlock.store.unit import Store
 log = logging.getLogger(__name__)
 
 T = TypeVar("T")
+DONE, UNSETTLED = "done", "unsettled"
 _STORE_PAUSE = 1.0  # after a settlement failed: the store or the broker is in trouble
 
 
@@ -48,6 +50,7 @@ class ConsumerRuntime:
         ladder: Ladder,
         settings: ConsumerSettings | None = None,
         jitter: Jitter = randomly,
+        observer: Observer | None = None,
     ) -> None:
         self._store = store
         self._transport = transport
@@ -56,6 +59,7 @@ class ConsumerRuntime:
         self._settings = settings or ConsumerSettings()
         self._jitter = jitter
         self._handlers = _by_consumer(handlers)
+        self._observer = observer or Unobserved()
         self._admission = Admission(store)
         self._running: set[asyncio.Task[None]] = set()
         self._finishing: set[asyncio.Task[Any]] = set()
@@ -132,38 +136,45 @@ class ConsumerRuntime:
     async def _handle(
         self, attempt: Attempt, consumer: str, incoming: Incoming, commits: asyncio.TaskGroup, slots: asyncio.Semaphore
     ) -> None:
+        start, how = self._clock.monotonic(), "cut"
         try:
             with handling(consumer, incoming):
                 try:
                     await attempt(consumer, incoming)
+                    how = DONE
                 except Exception as error:  # noqa: BLE001  # every failure is judged, and none ends the consumer
-                    if not await self._uncut(commits, self._settle(incoming, error)):
+                    how = await self._uncut(commits, self._settle(incoming, error))
+                    if how == UNSETTLED:
                         await self._clock.sleep(_STORE_PAUSE * self._jitter())
         finally:
             slots.release()
+            known = incoming.message.type in self._handlers[consumer]  # a stranger may name any number of types
+            event_type = incoming.message.type if known else "other"
+            self._observer.handled(consumer, event_type, how, self._clock.monotonic() - start)
 
-    async def _settle(self, incoming: Incoming, error: Exception) -> bool:
+    async def _settle(self, incoming: Incoming, error: Exception) -> str:
         verdict = judge(error, incoming.attempts, self._ladder)
         try:
-            await _carry_out(incoming, verdict, error)
+            return await _carry_out(incoming, verdict, error)
         except Exception as trouble:  # noqa: BLE001  # the delivery comes again by itself
             log.warning("a delivery can't be settled now: %s", type(trouble).__name__)
-            return False
-        return True
+            return UNSETTLED
 
 
-async def _carry_out(incoming: Incoming, verdict: Verdict, error: Exception) -> None:
+async def _carry_out(incoming: Incoming, verdict: Verdict, error: Exception) -> str:
     name = type(error).__name__
     if isinstance(verdict, GiveUp):
         log.error("given up after %s at %s: %s", name, origin(error), verdict.reason)
         await incoming.dead_letter(verdict.reason)
-    elif isinstance(verdict, Reject):
+        return "given-up"
+    if isinstance(verdict, Reject):
         # Whoever sends rubbish decides how often: that is not for the logs that people read.
         log.info("rejected after %s: %s", name, verdict.reason)
         await incoming.reject(verdict.reason)
-    else:
-        log.warning("handling failed with %s at %s; again in %.0f s", name, origin(error), verdict.delay)
-        await incoming.retry(verdict.delay, verdict.reason)
+        return "rejected"
+    log.warning("handling failed with %s at %s; again in %.0f s", name, origin(error), verdict.delay)
+    await incoming.retry(verdict.delay, verdict.reason)
+    return "put-off"
 
 
 def _by_consumer(handlers: Sequence[Handler[Any, Any]]) -> dict[str, dict[str, Handler[Any, Any]]]:

@@ -14,6 +14,7 @@ from sqlalchemy import Row, select
 
 from events import leasing
 from events.joined import JoinedTransport
+from events.observing import Observer, Unobserved
 from events.transport import Message, Transport
 from events.waiting import Jitter, randomly, set_or_elapsed
 from twinlock.crashpoints import CrashPoint, reach
@@ -49,12 +50,14 @@ class Relay:
         clock: Clock,
         settings: RelaySettings | None = None,
         jitter: Jitter = randomly,
+        observer: Observer | None = None,
     ) -> None:
         self._store = store
         self._transport = transport
         self._clock = clock
         self._settings = settings or RelaySettings()
         self._jitter = jitter
+        self._observer = observer or Unobserved()
         self._owner = new_id()
         self._sweeping = asyncio.Lock()  # two sweeps of one relay would take each other's leases for their own
 
@@ -116,6 +119,7 @@ class Relay:
             while True:
                 rows, count = await self._dispatch(after)
                 taken, left = taken + count, left + len(rows) - count
+                self._observer.published(count, len(rows) - count)
                 if len(rows) < self._settings.batch:
                     return taken, left
                 after = rows[-1].number

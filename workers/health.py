@@ -1,4 +1,6 @@
-"""Say over HTTP whether a worker lives and whether it can work: `/livez` and `/readyz`, for whoever supervises it.
+"""Say over HTTP whether a worker lives and whether it can work, and what it measures of itself.
+
+`/livez` and `/readyz` are for whoever supervises it, `/metrics` for Prometheus.
 
 Living is answering: a loop that hangs does not, and a part that ends takes the process down with it. A worker is ready
 when every check says so in time.
@@ -13,6 +15,7 @@ from contextlib import asynccontextmanager
 from aiohttp import web
 
 from twinlock.errors import TwinlockError
+from workers.metrics.page import Page
 
 log = logging.getLogger(__name__)
 
@@ -23,8 +26,9 @@ CHECK_SECONDS = 2.0
 class Health:
     """Answer for one process; `stopping` takes it out of service before it stops."""
 
-    def __init__(self, checks: Mapping[str, Check]) -> None:
+    def __init__(self, checks: Mapping[str, Check], page: Page | None = None) -> None:
         self.checks = checks
+        self.page = page or Page()
         self.stopping = False
 
     async def wrong(self) -> dict[str, str]:
@@ -38,6 +42,7 @@ class Health:
         app = web.Application()
         app.router.add_get("/livez", self._livez)
         app.router.add_get("/readyz", self._readyz)
+        app.router.add_get("/metrics", self._metrics)
         runner = web.AppRunner(app, access_log=None, handle_signals=False)
         await runner.setup()
         try:
@@ -54,6 +59,12 @@ class Health:
         ready = not any(wrong.values())
         checks = {name: said or "ok" for name, said in wrong.items()}
         return web.json_response({"ready": ready, "checks": checks}, status=200 if ready else 503)
+
+    async def _metrics(self, request: web.Request) -> web.Response:
+        for name, said in (await self.wrong()).items():
+            self.page.metrics.ready(name, not said)
+        body, content_type = await self.page.render(request.headers.get("Accept", ""))
+        return web.Response(body=body, headers={"Content-Type": content_type})
 
 
 def unready(what: str) -> Check:

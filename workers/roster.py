@@ -48,6 +48,7 @@ from workers.recovery_handler.request import RequestRecovery
 from workers.recovery_handler.retiring import retire
 from workers.recovery_handler.step import CarryOutStep
 from workers.recovery_handler.taking_up import TakeUp
+from workers.reencryption import Moved, unmeasured
 from workers.settings import WorkerSettings
 from workers.site_reencryptor.move import MoveSite
 from workers.site_reencryptor.step import SiteStep
@@ -78,6 +79,7 @@ class Workplace:
     approvals: ApprovalSettings = field(default_factory=ApprovalSettings)
     purging: PurgeMeans | None = None
     webhooks: Mapping[str, Webhook] = field(default_factory=dict)
+    moved: Moved = unmeasured
 
 
 @dataclass(frozen=True, slots=True)
@@ -108,7 +110,7 @@ def _assigner_upkeep(place: Workplace) -> Sequence[Periodic]:
 def _reencrypts(place: Workplace) -> Handlers:
     return (
         Move(place.store, place.custodian),
-        ReencryptStep(place.store, place.custodian, place.reencrypter, place.settings),
+        ReencryptStep(place.store, place.custodian, place.reencrypter, place.settings, place.moved),
     )
 
 
@@ -120,7 +122,7 @@ def _reencryptor_upkeep(place: Workplace) -> Sequence[Periodic]:
 def _rolls_out(place: Workplace) -> Handlers:
     return (
         MoveSite(place.store, place.custodian),
-        SiteStep(place.store, place.custodian, place.blob_reencrypter, place.settings),
+        SiteStep(place.store, place.custodian, place.blob_reencrypter, place.settings, place.moved),
     )
 
 

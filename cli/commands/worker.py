@@ -35,7 +35,7 @@ def run(
     name: Annotated[list[str] | None, typer.Argument(metavar="[NAME]...", help=", ".join(WORKERS))] = None,
     everything: Annotated[bool, typer.Option("--all", help="All workers.")] = False,
     health: Annotated[
-        str | None, typer.Option("--health", metavar="HOST:PORT", help="Answer /livez and /readyz there.")
+        str | None, typer.Option("--health", metavar="HOST:PORT", help="Answer /livez, /readyz and /metrics there.")
     ] = None,
 ) -> Result:
     """Run workers until SIGTERM or SIGINT, then finish what runs."""

@@ -19,6 +19,7 @@ from twinlock.store.unit import LOCAL_PUBLISHER, Store
 
 if TYPE_CHECKING:
     from cli.wiring.fleet import Staff
+    from workers.metrics.instruments import Metrics  # its library is for workers, and takes its time
 
 SOURCE = "urn:twinlock"
 
@@ -43,12 +44,15 @@ async def open_store(settings: Settings, clock: Clock, sender: str = LOCAL_PUBLI
 
 
 @asynccontextmanager
-async def open_parts(settings: Settings) -> AsyncIterator[Parts]:
+async def open_parts(settings: Settings, metrics: "Metrics | None" = None) -> AsyncIterator[Parts]:
     """Open an initialised installation for a command; raise `NotInitialised` where it is none."""
     clock = clock_for(settings)
     if not settings.is_fleet:
         home.check(settings.home)
-        async with open_current(settings, clock, LOCAL_PUBLISHER) as store, embedded(settings, clock, store) as parts:
+        async with (
+            open_current(settings, clock, LOCAL_PUBLISHER) as store,
+            embedded(settings, clock, store, metrics) as parts,
+        ):
             yield parts
     else:
         from cli.wiring import fleet  # a home needs no broker, and not the time that its library takes to load
@@ -59,12 +63,12 @@ async def open_parts(settings: Settings) -> AsyncIterator[Parts]:
 
 
 @asynccontextmanager
-async def open_staff(settings: Settings, worker: str) -> "AsyncIterator[Staff]":
+async def open_staff(settings: Settings, worker: str, metrics: "Metrics") -> "AsyncIterator[Staff]":
     """Open one worker of a fleet, for this process to run."""
     from cli.wiring import fleet
 
     own, clock = settings.of_worker(worker), clock_for(settings)
-    async with open_current(own, clock, worker) as store, fleet.staff(own, clock, store, worker) as staff:
+    async with open_current(own, clock, worker) as store, fleet.staff(own, clock, store, worker, metrics) as staff:
         yield staff
 
 

@@ -7,7 +7,9 @@ import secrets
 import socket
 from collections.abc import AsyncIterator, Awaitable, Callable
 from contextlib import asynccontextmanager
+from dataclasses import replace
 from pathlib import Path
+from typing import TYPE_CHECKING
 
 from sqlalchemy import select
 
@@ -36,6 +38,9 @@ from workers.roster import ROSTER, handlers_of, routes_of, upkeep_of
 from workers.runtime import Fleet
 from workers.tik_cache_refresher.hosting import keeping
 
+if TYPE_CHECKING:
+    from workers.metrics.instruments import Metrics  # its library is for workers, and takes its time
+
 log = logging.getLogger(__name__)
 
 AUDIT_WRITER = "embedded"
@@ -44,7 +49,7 @@ _LEAVE_SECONDS = 3.0
 
 @asynccontextmanager
 async def local_custodian(
-    settings: Settings, clock: Clock, store: Store, writer: str = AUDIT_WRITER
+    settings: Settings, clock: Clock, store: Store, writer: str = AUDIT_WRITER, metrics: "Metrics | None" = None
 ) -> AsyncIterator[LocalCustodian]:
     """Open the custodian of this process; in the end it forgets every key, and its vaults are closed."""
     audit = AuditLog(store, writer, home.read_audit_key(settings.home), clock)
@@ -58,6 +63,7 @@ async def local_custodian(
             settings=settings.custody,
             instance=_instance(writer),
             guard=guard_of(settings.home),
+            observer=metrics,
         )
         try:
             yield custodian
@@ -69,13 +75,21 @@ async def local_custodian(
 
 @asynccontextmanager
 async def local_recovering(
-    settings: Settings, clock: Clock, store: Store, writer: str = AUDIT_WRITER
+    settings: Settings, clock: Clock, store: Store, writer: str = AUDIT_WRITER, metrics: "Metrics | None" = None
 ) -> AsyncIterator[LocalRecovering]:
     """Open the second, smaller custodian, with vaults of its own that are closed in the end."""
     audit = AuditLog(store, writer, home.read_audit_key(settings.home), clock)
     async with open_vaults(settings, clock) as (vaults, availability):
-        guard = guard_of(settings.home)
-        recovering = LocalRecovering(store, vaults, availability, audit, clock, settings=settings.custody, guard=guard)
+        recovering = LocalRecovering(
+            store,
+            vaults,
+            availability,
+            audit,
+            clock,
+            settings=settings.custody,
+            guard=guard_of(settings.home),
+            observer=metrics,
+        )
         try:
             yield recovering
         finally:
@@ -104,13 +118,15 @@ async def _last(step: Callable[[], Awaitable[None]]) -> None:
 
 
 @asynccontextmanager
-async def embedded(settings: Settings, clock: Clock, store: Store) -> AsyncIterator[Parts]:
+async def embedded(
+    settings: Settings, clock: Clock, store: Store, metrics: "Metrics | None" = None
+) -> AsyncIterator[Parts]:
     """Put an embedded home together."""
     await _refuse_foreign(settings, store)
     try:
         async with (
-            local_custodian(settings, clock, store) as custodian,
-            local_recovering(settings, clock, store) as recovering,
+            local_custodian(settings, clock, store, metrics=metrics) as custodian,
+            local_recovering(settings, clock, store, metrics=metrics) as recovering,
         ):
             certifying = None if settings.is_fleet else certifying_in(settings, clock, store, settings.home / SECRETS)
             yield build(settings, clock, store, custodian, recovering=recovering, certifying=certifying)
@@ -132,10 +148,11 @@ async def _refuse_foreign(settings: Settings, store: Store) -> None:
         )
 
 
-def embedded_fleet(parts: Parts) -> Fleet:
+def embedded_fleet(parts: Parts, metrics: "Metrics | None" = None) -> Fleet:
     """Build all workers for this process, to be run once."""
     store, clock, workers = parts.store, parts.clock, parts.settings.workers
-    handlers = handlers_of(parts.workplace)
+    place = parts.workplace if metrics is None else replace(parts.workplace, moved=metrics.reencrypted)
+    handlers = handlers_of(place)
     transport = EmbeddedTransport(store, clock, routes_of(handlers))
     consumers = ConsumerRuntime(
         store,
@@ -144,6 +161,7 @@ def embedded_fleet(parts: Parts) -> Fleet:
         clock,
         Ladder(),
         ConsumerSettings(concurrency=workers.concurrency, prefetch=2 * workers.concurrency),
+        observer=metrics,
     )
     periodic = [*upkeep_of(parts.workplace)]
     if isinstance(parts.custodian, LocalCustodian):
@@ -153,6 +171,5 @@ def embedded_fleet(parts: Parts) -> Fleet:
     hooks = open_senders(parts.settings, store)
     periodic += sending(hooks, parts.settings)
     drains = [each.drain for each in hooks]
-    return Fleet(
-        tuple(ROSTER), store, Relay(store, transport, clock), consumers, periodic, clock, workers, drains=drains
-    )
+    relay = Relay(store, transport, clock, observer=metrics)
+    return Fleet(tuple(ROSTER), store, relay, consumers, periodic, clock, workers, drains=drains)

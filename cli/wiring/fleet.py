@@ -4,12 +4,13 @@ import os
 import socket
 from collections.abc import AsyncIterator, Mapping
 from contextlib import AsyncExitStack, asynccontextmanager
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 
 from cli import home
 from cli.settings import Settings
 from cli.wiring.embedded import certifying_in, local_custodian, local_recovering
 from cli.wiring.health import Consuming, health_of_broker, health_of_publishing, health_of_store
+from cli.wiring.looks import looks_of
 from cli.wiring.parts import Carrying, Certifying, Parts, build
 from cli.wiring.sealing import of_fleet
 from cli.wiring.webhooks import open_senders, sending
@@ -31,6 +32,8 @@ from twinlock.keys.ports import Clock
 from twinlock.store.unit import Store
 from workers.audit_sealer.sealing import sealing
 from workers.health import Check
+from workers.metrics.instruments import Metrics
+from workers.metrics.page import Look
 from workers.roster import ROSTER, Periodic, handlers_of, upkeep_of
 from workers.runtime import Drain, Fleet, Loop
 from workers.tik_cache_refresher.hosting import Hosting, keeping
@@ -46,6 +49,7 @@ class Staff:
 
     fleet: Fleet
     checks: Mapping[str, Check]
+    looks: Mapping[str, Look]
 
 
 @dataclass(frozen=True, slots=True)
@@ -73,11 +77,11 @@ async def operator(settings: Settings, clock: Clock, store: Store) -> AsyncItera
 
 
 @asynccontextmanager
-async def staff(settings: Settings, clock: Clock, store: Store, worker: str) -> AsyncIterator[Staff]:
+async def staff(settings: Settings, clock: Clock, store: Store, worker: str, metrics: Metrics) -> AsyncIterator[Staff]:
     """Put one worker together for this process; leaving the block closes what it had open."""
     async with AsyncExitStack() as stack:
         transport = _transport(stack, settings, clock, store, worker)
-        custody = await _custody(stack, settings, clock, store, worker)
+        custody = await _custody(stack, settings, clock, store, worker, metrics)
         parts = build(
             settings,
             clock,
@@ -89,24 +93,25 @@ async def staff(settings: Settings, clock: Clock, store: Store, worker: str) -> 
         listens = ROSTER[worker].listens
         broker = health_of_broker(transport, *custody.lanes) if listens else health_of_publishing(transport)
         checks = {"database": health_of_store(store), "broker": broker}
-        yield Staff(_fleet(parts, transport, worker, custody), checks)
+        looks = looks_of(worker, metrics, store, transport, custody.custodian)
+        yield Staff(_fleet(parts, transport, worker, custody, metrics), checks, looks)
 
 
-def _fleet(parts: Parts, transport: AmqpTransport, worker: str, custody: _Custody) -> Fleet:
+def _fleet(parts: Parts, transport: AmqpTransport, worker: str, custody: _Custody, metrics: Metrics) -> Fleet:
     store, clock, settings = parts.store, parts.clock, parts.settings.workers
     consumers = ConsumerRuntime(
         store,
         transport,
-        handlers_of(parts.workplace, [worker]),
+        handlers_of(replace(parts.workplace, moved=metrics.reencrypted), [worker]),
         clock,
         Ladder(),
         ConsumerSettings(concurrency=settings.concurrency, prefetch=2 * settings.concurrency),
+        observer=metrics,
     )
     loops = [*custody.loops, *_collecting(transport, store, worker)]
     periodic = [*custody.periodic, *upkeep_of(parts.workplace, [worker])]
-    return Fleet(
-        [worker], store, Relay(store, transport, clock), consumers, periodic, clock, settings, loops, custody.drains
-    )
+    relay = Relay(store, transport, clock, observer=metrics)
+    return Fleet([worker], store, relay, consumers, periodic, clock, settings, loops, custody.drains)
 
 
 def _collecting(transport: AmqpTransport, store: Store, worker: str) -> list[Loop]:
@@ -122,13 +127,15 @@ def _transport(stack: AsyncExitStack, settings: Settings, clock: Clock, store: S
     return transport
 
 
-async def _custody(stack: AsyncExitStack, settings: Settings, clock: Clock, store: Store, worker: str) -> _Custody:
+async def _custody(
+    stack: AsyncExitStack, settings: Settings, clock: Clock, store: Store, worker: str, metrics: Metrics
+) -> _Custody:
     if worker == AUDIT_SEALER:
         sealer = of_fleet(settings, store, instance(worker))
         remote = _remote(stack, settings, clock, store, worker)
         return _Custody(remote, periodic=(sealing(sealer, settings.workers),))
     if worker == RECOVERY_HANDLER:
-        recovering = await stack.enter_async_context(local_recovering(settings, clock, store, worker))
+        recovering = await stack.enter_async_context(local_recovering(settings, clock, store, worker, metrics))
         certifying = certifying_in(settings, clock, store, settings.secrets_folder, worker)
         remote = _remote(stack, settings, clock, store, worker)
         return _Custody(remote, recovering=recovering, certifying=certifying)
@@ -139,7 +146,7 @@ async def _custody(stack: AsyncExitStack, settings: Settings, clock: Clock, stor
         return _Custody(remote, periodic=tuple(sending(hooks, settings)), drains=drains)
     if worker != TIK_CACHE_REFRESHER:
         return _Custody(_remote(stack, settings, clock, store, worker))
-    custodian = await stack.enter_async_context(local_custodian(settings, clock, store, AUDIT_WRITER))
+    custodian = await stack.enter_async_context(local_custodian(settings, clock, store, AUDIT_WRITER, metrics))
     lanes = _lanes(stack, settings)
     hosting = Hosting(_host(settings, clock, store, custodian).serve, lanes, settings.workers)
     return _Custody(

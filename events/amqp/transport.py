@@ -69,6 +69,16 @@ class AmqpTransport:
             channel = await self.publishing.channel(confirms=False)
             await bounded(channel.close(), self.settings.link.call)
 
+    async def waiting(self, consumer: str) -> tuple[int, int]:
+        """Return how many messages wait in a consumer's queue, and how many processes take from it."""
+        channel = await self.consuming.channel(confirms=False)
+        try:
+            queue = channel.declare_queue(names.inbound(consumer), passive=True)
+            found = (await bounded(queue, self.settings.link.call)).declaration_result
+        finally:
+            await bounded(channel.close(), self.settings.link.call)
+        return found.message_count or 0, found.consumer_count or 0
+
     async def publish(self, messages: Sequence[Message]) -> Sequence[Message]:
         """Publish in parallel and return what was confirmed and has a queue; another's message is never taken."""
         own = [message for message in messages if message.publisher == self.login]

@@ -56,13 +56,23 @@ class Replica:
 
     def asked(self, path: str) -> tuple[int, Any]:
         """Ask for its health; without an answer the status is 0."""
+        status, body = self._got(path)
+        return status, json.loads(body) if body else None
+
+    def measured(self) -> dict[str, float]:
+        """Return the samples of its page of metrics, each under its name with its labels."""
+        _status, body = self._got("/metrics")
+        lines = [line.rpartition(" ") for line in body.decode().splitlines() if not line.startswith("#")]
+        return {name: float(value) for name, _, value in lines}
+
+    def _got(self, path: str) -> tuple[int, bytes]:
         connection = http.client.HTTPConnection("127.0.0.1", self._port, timeout=5)
         try:
             connection.request("GET", path)
             answer = connection.getresponse()
-            return answer.status, json.loads(answer.read())
+            return answer.status, answer.read()
         except (OSError, http.client.HTTPException):
-            return 0, None
+            return 0, b""
         finally:
             connection.close()
 

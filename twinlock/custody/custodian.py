@@ -21,6 +21,7 @@ from twinlock.custody.latency import Latencies
 from twinlock.custody.looking import KeyLooks
 from twinlock.custody.making import PolicyKeyMaker
 from twinlock.custody.mark import RestoreGuard
+from twinlock.custody.observing import Observer, Unobserved
 from twinlock.custody.opening import PolicyKeyOpener
 from twinlock.custody.port import (
     Asker,
@@ -52,7 +53,7 @@ class LocalCustodian:
     Whatever uses a policy key is done only while the epoch is confirmed (law 8). `instance` names this process.
     `availability` is the provider's own vault. `witness` says whether something outside the customer's control answers
     this process; by default that is the provider's vault describing the availability key. `guard` keeps it from serving
-    from a restored database.
+    from a restored database; `observer` hears what is done.
     """
 
     def __init__(
@@ -68,24 +69,24 @@ class LocalCustodian:
         witness: Witness | None = None,
         instance: Instance | None = None,
         guard: RestoreGuard | None = None,
+        observer: Observer | None = None,
     ) -> None:
-        settings = settings or CustodySettings()
+        settings, observer = settings or CustodySettings(), observer or Unobserved()
         latencies = Latencies(clock, settings.hedge)
-        guards = self._guards = Guards(clock, settings.guards)
+        guards = self._guards = Guards(clock, settings.guards, observer)
         slots = SlotAsker(vaults, clock, settings.vault_deadline, latencies, guards)
         keys = AvailabilityKeys(availability, guards, audit, settings.vault_deadline)
         rng = rng or SystemRandom()
         ways: dict[Workload, RootUnwrap] = {
             Workload.MAILBOX: Failover(slots, rng),
-            Workload.SITE: Hedged(slots, clock, latencies, settings.hedge, rng),
+            Workload.SITE: Hedged(slots, clock, latencies, settings.hedge, rng, observer),
         }
         self._store = store
         self._clock = clock
-        self._store = store
         self._settings = settings
         self._attempts = Attempts(store, clock, settings, ways, keys, witness or keys.answers)
         opener = PolicyKeyOpener(clock, settings, self._attempts)
-        self._containers = ContainerKeys(StoredContainerKeys(store), opener, audit, settings)
+        self._containers = ContainerKeys(StoredContainerKeys(store), opener, audit, settings, observer)
         self._rewrapper = ContainerRewrapper(store, clock, self._attempts, audit)
         self._maker = PolicyKeyMaker(vaults, availability, guards, audit, settings)
         self._refresher = PolicyKeyRefresher(store, vaults, settings, guards, slots, self._attempts, audit)

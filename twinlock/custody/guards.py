@@ -13,10 +13,11 @@ from contextvars import ContextVar
 from enum import Enum
 from typing import NoReturn
 
+from twinlock.custody.observing import Observer, Unobserved
 from twinlock.custody.operations import Account, Operation, Tally
 from twinlock.custody.port import Asker, InitiatorClass
 from twinlock.custody.settings import GuardSettings
-from twinlock.keys.ports import Clock, Unavailable, VaultFailure
+from twinlock.keys.ports import Clock, Outcome, Unavailable, VaultFailure
 
 log = logging.getLogger(__name__)
 
@@ -114,8 +115,9 @@ class Breaker:
 class Guards:
     """Let calls of vaults through, each counted in `tally`, or cut them off."""
 
-    def __init__(self, clock: Clock, settings: GuardSettings) -> None:
+    def __init__(self, clock: Clock, settings: GuardSettings, observer: Observer | None = None) -> None:
         self.tally = Tally(clock)
+        self._observer = observer or Unobserved()
         self._clock = clock
         self._settings = settings
         self._breakers: dict[str, Breaker] = {}
@@ -137,32 +139,38 @@ class Guards:
         breaker = self._breaker(vault)
         self._admit(vault, breaker, uri, account.tenant_id)
         self.tally.note(vault, account, operation)
+        start, outcome = self._clock.monotonic(), "cancelled"
         try:
             yield
+            breaker.answered()
+            outcome = Outcome.OK.value
         except Unavailable as silence:
             if silence.counts:
                 breaker.failed()
+            outcome = silence.outcome.value
             raise
-        except VaultFailure:
+        except VaultFailure as failure:
             breaker.answered()
+            outcome = failure.outcome.value
             raise
         except BaseException:
             breaker.undecided(uri)
             raise
-        breaker.answered()
+        finally:
+            self._observer.called(vault, operation, outcome, self._clock.monotonic() - start)
 
     def _admit(self, vault: str, breaker: Breaker, uri: str, tenant_id: str) -> None:
         if not breaker.lets(uri):
-            _cut_off(uri, "breaker", f"vault {vault} did not answer of late")
+            self._cut_off(vault, uri, "breaker", f"vault {vault} did not answer of late")
         who = _calling.get()
         reserve = self._settings.reserve if who is Calling.SERVICE else 0.0
         # Probes end what is denied: nobody's calls may spend what they need.
         if who is not Calling.CUSTODIAN and not self._budgets[tenant_id].take(reserve):
             breaker.undecided(uri)
-            _cut_off(uri, "budget", "the tenant's budget of vault calls is spent for the moment")
+            self._cut_off(vault, uri, "budget", "the tenant's budget of vault calls is spent for the moment")
         if not self._rates[vault].take(reserve):
             breaker.undecided(uri)
-            _cut_off(uri, "rate limit", f"vault {vault} is called as often as it may be")
+            self._cut_off(vault, uri, "rate limit", f"vault {vault} is called as often as it may be")
 
     def _breaker(self, vault: str) -> Breaker:
         if vault not in self._breakers:
@@ -170,6 +178,6 @@ class Guards:
             self._breakers[vault] = Breaker(self._clock, vault, settings.breaker_failures, settings.breaker_pause)
         return self._breakers[vault]
 
-
-def _cut_off(uri: str, raw: str, detail: str) -> NoReturn:
-    raise Unavailable(detail, uri=uri, raw=raw, classifier=_CLASSIFIER, counts=False)
+    def _cut_off(self, vault: str, uri: str, raw: str, detail: str) -> NoReturn:
+        self._observer.held_back(vault, raw)
+        raise Unavailable(detail, uri=uri, raw=raw, classifier=_CLASSIFIER, counts=False)

@@ -13,6 +13,7 @@ from schemas.identifiers import Slot
 from twinlock.custody.budget import HedgeBudget
 from twinlock.custody.decision import ROOT_SLOTS
 from twinlock.custody.latency import Latencies
+from twinlock.custody.observing import Observer, Unobserved
 from twinlock.custody.rows import StoredPolicyKey
 from twinlock.custody.settings import HedgeSettings
 from twinlock.custody.unwrap import SlotAsker, Unwrapped
@@ -27,8 +28,15 @@ class Hedged:
     """Ask both root keys of a policy in turn for the first request, and the other one when that takes long or fails."""
 
     def __init__(
-        self, asker: SlotAsker, clock: Clock, latencies: Latencies, settings: HedgeSettings, rng: Random
+        self,
+        asker: SlotAsker,
+        clock: Clock,
+        latencies: Latencies,
+        settings: HedgeSettings,
+        rng: Random,
+        observer: Observer | None = None,
     ) -> None:
+        self._observer = observer or Unobserved()
         self._asker = asker
         self._clock = clock
         self._latencies = latencies
@@ -40,16 +48,20 @@ class Hedged:
         async with _race(self._asker, stored, heard) as race:
             lead, other = self._turns.next(stored.policy_id)
             self._budget.earn(stored.vault(lead))
-            first = race.ask(lead)
+            first, hedged = race.ask(lead), False
             patience = self._budget.patience(stored.vault(other))
             offset = self._latencies.offset(stored.vault(lead), self._budget.tail, patience)
             await race.head_start(first, self._clock, offset)
             if not first.done() and self._budget.spend(stored.vault(other)):
+                hedged = True
+                self._observer.hedged(stored.vault(other))
                 race.ask(other)
             elif (await first).key is None:
                 self._budget.earn(stored.vault(other))  # it is asked in any case: nothing else could serve
                 race.ask(other)
             winner = await race.first_good()
+        if hedged and winner.slot is other:
+            self._observer.hedge_won(stored.vault(other))
         return Unwrapped(winner.key, winner.slot, tuple(heard))
 
 

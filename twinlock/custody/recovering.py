@@ -12,6 +12,7 @@ from twinlock.custody.errors import KeyRefused
 from twinlock.custody.guards import Guards, on_behalf_of
 from twinlock.custody.making import PolicyKeyMaker
 from twinlock.custody.mark import RestoreGuard
+from twinlock.custody.observing import Observer
 from twinlock.custody.operations import Account, Operation
 from twinlock.custody.policies import Policy
 from twinlock.custody.port import Asker, Probe, Recovered, RecoveryOrder, RootAnswer
@@ -40,9 +41,10 @@ class LocalRecovering:
         *,
         settings: CustodySettings | None = None,
         guard: RestoreGuard | None = None,
+        observer: Observer | None = None,
     ) -> None:
         settings = settings or CustodySettings()
-        guards = Guards(clock, settings.guards)
+        guards = Guards(clock, settings.guards, observer)
         keys = AvailabilityKeys(availability, guards, audit, settings.vault_deadline)
         maker = PolicyKeyMaker(vaults, availability, guards, audit, settings)
         self._store = store

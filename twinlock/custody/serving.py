@@ -9,6 +9,7 @@ from twinlock.custody.audit import AuditEntry, AuditLog, Scalar
 from twinlock.custody.containers import StoredContainerKeys, open_wrapped, wrap_under
 from twinlock.custody.entries import entry, of_containers
 from twinlock.custody.errors import CustodyError, KeyNotYet
+from twinlock.custody.observing import Observer
 from twinlock.custody.opening import PolicyKeyOpener
 from twinlock.custody.port import USER, Asker, ContainerRef, OpenedKey, WrappedContainerKey
 from twinlock.custody.settings import CustodySettings
@@ -27,6 +28,7 @@ class ContainerKeys:
     opener: PolicyKeyOpener
     audit: AuditLog
     settings: CustodySettings
+    observer: Observer
 
     async def open(self, ref: ContainerRef, asker: Asker) -> OpenedKey:
         """Open a container key by the decision table.
@@ -37,12 +39,14 @@ class ContainerKeys:
         try:
             lent = await self.opener.open(stored.policy_id, stored.policy_key_generation, asker)
         except CustodyError as no:
+            self.observer.not_served("not-yet" if isinstance(no, KeyNotYet) else "refused")
             await self.audit.record(_not_served(ref, stored.policy_id, no, asker))
             raise
         key = await self._unwrap(lent, stored, asker)
         with wiped_on_failure(key):
             if self._is_recorded(lent, asker):
                 await self.audit.record(_served("container-key-opened", ref, stored.policy_id, lent, asker))
+        self.observer.served(lent.opened_by.value, lent.source)
         return OpenedKey(ref, key, self._keep(lent), lent.by_availability_key)
 
     async def make(self, refs: Sequence[ContainerRef], policy_id: str, asker: Asker) -> Sequence[WrappedContainerKey]:

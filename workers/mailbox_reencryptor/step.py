@@ -12,7 +12,7 @@ from twinlock.custody.port import Asker, Custodian
 from twinlock.store.unit import Store, Unit
 from workers import jobs, overdue
 from workers.jobs import Job
-from workers.reencryption import Facts, Reencryption
+from workers.reencryption import Facts, Moved, Reencryption, unmeasured
 from workers.settings import WorkerSettings
 from workers.steps import Step
 
@@ -26,10 +26,17 @@ class ReencryptStep(Step[Prepared | Switch]):
     consumer = MAILBOX_REENCRYPTOR
     handles: type[Event] = ReencryptionWoken
 
-    def __init__(self, store: Store, custodian: Custodian, reencrypter: Reencrypter, settings: WorkerSettings) -> None:
+    def __init__(
+        self,
+        store: Store,
+        custodian: Custodian,
+        reencrypter: Reencrypter,
+        settings: WorkerSettings,
+        moved: Moved = unmeasured,
+    ) -> None:
         super().__init__(store, settings)
         self._custodian = custodian
-        self._work = Reencryption(reencrypter, _FACTS, settings)
+        self._work = Reencryption(reencrypter, _FACTS, settings, moved)
 
     async def _plan(self, job: Job, asker: Asker) -> Prepared | Switch | None:
         if overdue.is_stuck(job, self._store.clock.now(), self._settings):

@@ -8,7 +8,7 @@ from twinlock.content.reblob import BlobReencrypter, BlobStep
 from twinlock.custody.port import Asker, Custodian
 from twinlock.store.unit import Store, Unit
 from workers.jobs import Job
-from workers.reencryption import Facts, Reencryption
+from workers.reencryption import Facts, Moved, Reencryption, unmeasured
 from workers.settings import WorkerSettings
 from workers.site_reencryptor.rollout import Rollout
 from workers.steps import Step
@@ -22,11 +22,16 @@ class SiteStep(Step[Batch | BlobStep]):
     handles: type[Event] = RolloutWoken
 
     def __init__(
-        self, store: Store, custodian: Custodian, reencrypter: BlobReencrypter, settings: WorkerSettings
+        self,
+        store: Store,
+        custodian: Custodian,
+        reencrypter: BlobReencrypter,
+        settings: WorkerSettings,
+        moved: Moved = unmeasured,
     ) -> None:
         super().__init__(store, settings)
         self._rollout = Rollout(store, custodian, settings)
-        self._reencryption = Reencryption(reencrypter, _FACTS, settings)
+        self._reencryption = Reencryption(reencrypter, _FACTS, settings, moved)
 
     async def _plan(self, job: Job, asker: Asker) -> Batch | BlobStep | None:
         if job.container_id is not None:
