@@ -1,15 +1,18 @@
 """Logs: warnings and worse go to a file in the home, and to standard error with `--verbose` or in a worker run.
 
-A command's standard error stays free for its own one line. The bus adds which delivery a line is about.
+A command's standard error stays free for its own one line. The bus adds which delivery a line is about. A worker's
+lines can be JSON, for whoever collects them.
 """
 
+import json
 import logging
 import sys
 from contextlib import suppress
+from datetime import UTC, datetime
 from pathlib import Path
 
 from cli.home import LOG
-from events.context import DeliveryFields
+from events.context import FIELDS, DeliveryFields
 
 MOST_BYTES = 5 * 1024 * 1024
 _FORMAT = "%(asctime)s %(levelname)s %(name)s%(delivery)s: %(message)s"
@@ -24,6 +27,20 @@ class _Formatter(logging.Formatter):
         return super().format(record)
 
 
+class _JsonFormatter(_Formatter):
+    def format(self, record: logging.LogRecord) -> str:
+        said = {
+            "time": datetime.fromtimestamp(record.created, UTC).isoformat(timespec="milliseconds"),
+            "level": record.levelname.lower(),
+            "logger": record.name,
+            "message": record.getMessage(),
+            **{name: value for name in FIELDS if (value := getattr(record, name, None)) is not None},
+        }
+        if record.exc_info:
+            said["exception"] = self.formatException(record.exc_info)
+        return json.dumps(said, ensure_ascii=False)
+
+
 class _HomeFile(logging.FileHandler):
     """Write to a file of the home, as soon as there is a home; a log that can't be written fails no command."""
 
@@ -35,7 +52,7 @@ class _HomeFile(logging.FileHandler):
         """Stay silent: the library would print a traceback."""
 
 
-def configure(home: Path, to_terminal: bool) -> None:
+def configure(home: Path, to_terminal: bool, *, as_json: bool = False) -> None:
     """Send logs where they belong; a later call replaces the earlier."""
     root = logging.getLogger()
     for handler in [handler for handler in root.handlers if isinstance(handler.formatter, _Formatter)]:
@@ -45,9 +62,10 @@ def configure(home: Path, to_terminal: bool) -> None:
     for name in _LIBRARIES:
         logging.getLogger(name).setLevel(logging.WARNING)
     logging.getLogger(_TOLD_HERE).setLevel(logging.CRITICAL)
-    _add(root, _file(home / LOG), logging.WARNING)
+    _add(root, _file(home / LOG), logging.WARNING, _Formatter(_FORMAT))
     if to_terminal:
-        _add(root, logging.StreamHandler(sys.stderr), logging.INFO)
+        shown = _JsonFormatter() if as_json else _Formatter(_FORMAT)
+        _add(root, logging.StreamHandler(sys.stderr), logging.INFO, shown)
 
 
 def _file(path: Path) -> logging.Handler:
@@ -57,8 +75,8 @@ def _file(path: Path) -> logging.Handler:
     return _HomeFile(path, encoding="utf-8", delay=True)
 
 
-def _add(root: logging.Logger, handler: logging.Handler, level: int) -> None:
+def _add(root: logging.Logger, handler: logging.Handler, level: int, formatter: logging.Formatter) -> None:
     handler.setLevel(level)
-    handler.setFormatter(_Formatter(_FORMAT))
+    handler.setFormatter(formatter)
     handler.addFilter(DeliveryFields())
     root.addHandler(handler)

@@ -13,11 +13,11 @@ from cli.wiring import Parts, open_parts, open_staff
 from cli.wiring.embedded import embedded_fleet
 from cli.wiring.health import health_of_store
 from cli.wiring.looks import looks_of_home
+from cli.wiring.observing import observed
 from events.home_lock import HomeLock, WorkerRunLock
 from events.sole_worker import sole_worker
 from events.waiting import unless
 from workers.health import Health, unready
-from workers.metrics.page import Page
 from workers.roster import ROSTER
 from workers.runtime import Fleet
 
@@ -32,11 +32,11 @@ async def run_fleet(settings: Settings, names: tuple[str, ...], at: Address | No
     own = {name: settings.of_worker(name) for name in names}
     for name in names:
         check_secrets(own[name], name)
-    page = Page()
-    health = Health({name: unready("it is starting") for name in names}, page)
-    logs.configure(settings.home, to_terminal=True)
-    stop = _until_told(health)
-    async with _answering(health, at), AsyncExitStack() as stack:
+    logs.configure(settings.home, to_terminal=True, as_json=settings.logs == "json")
+    async with observed(settings) as page, AsyncExitStack() as stack:
+        health = Health({name: unready("it is starting") for name in names}, page)
+        stop = _until_told(health)
+        await stack.enter_async_context(_answering(health, at))
         for name in names:
             await unless(stop, until_reached(own[name], name, health))
         if stop.is_set():
@@ -49,11 +49,10 @@ async def run_fleet(settings: Settings, names: tuple[str, ...], at: Address | No
 
 async def run_embedded(settings: Settings, names: tuple[str, ...], at: Address | None) -> None:
     """Run all workers of a home, whichever were named."""
-    page = Page()
-    async with open_parts(settings, page.metrics) as parts:
+    async with observed(settings) as page, open_parts(settings, page.metrics) as parts:
         page.looks = looks_of_home(page.metrics, parts.store, parts.custodian)
         with WorkerRunLock(settings.home):
-            logs.configure(settings.home, to_terminal=True)
+            logs.configure(settings.home, to_terminal=True, as_json=settings.logs == "json")
             if set(names) != set(WORKERS):
                 sys.stderr.write(f"warning: {_TOGETHER}: running {', '.join(WORKERS)}\n")
             health = Health({"database": health_of_store(parts.store)}, page)

@@ -14,7 +14,7 @@ from collections.abc import Iterator, Mapping
 from dataclasses import fields, is_dataclass
 from math import isfinite
 from pathlib import Path
-from typing import Annotated, Any, TypeVar
+from typing import Annotated, Any, Literal, TypeVar
 from urllib.parse import parse_qs, unquote, urlsplit, urlunsplit
 
 from pydantic import AfterValidator, BeforeValidator, Field, ValidationError
@@ -34,7 +34,7 @@ from twinlock.vaults.administration import BadKeyUri
 from twinlock.vaults.openbao.settings import OpenBaoSettings
 from twinlock.vaults.openbao.uris import check_server
 from workers.alert_emitter.webhooks import Webhook
-from workers.settings import WorkerSettings
+from workers.settings import TracingSettings, WorkerSettings
 
 EMBEDDED = "embedded:"
 PREFIX = "TWINLOCK_"
@@ -189,6 +189,15 @@ def _cost(section: CostSettings) -> CostSettings:
     return _sane(section)
 
 
+def _tracing(section: TracingSettings) -> TracingSettings:
+    parts = urlsplit(section.endpoint)
+    if section.endpoint and (parts.scheme not in ("http", "https") or not parts.hostname or parts.username):
+        raise ValueError("endpoint is not http(s)://HOST:PORT of an OTLP collector")
+    if not 0 < section.ratio <= 1:
+        raise ValueError("ratio has to be more than 0 and at most 1")
+    return section
+
+
 class Settings(BaseSettings):
     """Hold every setting, checked."""
 
@@ -210,7 +219,9 @@ class Settings(BaseSettings):
     content: Annotated[ContentSettings, AfterValidator(_sane)] = ContentSettings()
     cost: Annotated[CostSettings, AfterValidator(_cost)] = CostSettings()
     custody: Annotated[CustodySettings, BeforeValidator(_listed), AfterValidator(_custody)] = CustodySettings()
+    logs: Literal["text", "json"] = "text"
     openbao: Annotated[OpenBaoSettings, AfterValidator(_openbao)] = OpenBaoSettings()
+    tracing: Annotated[TracingSettings, AfterValidator(_tracing)] = TracingSettings()
     webhooks: Annotated[Mapping[str, Webhook], AfterValidator(_webhooks)] = Field(default_factory=dict)
     workers: Annotated[WorkerSettings, AfterValidator(_sane)] = WorkerSettings()
 

@@ -10,6 +10,7 @@ from typing import Any, TypeVar
 
 from events.authority.admission import Admission, Refused
 from events.committing import Committing, Prepared, Run
+from events.context import about
 from events.handler import Handler, Received, Rejected, TryLater
 from events.inbox import Conflict, Entry, handled, handled_among
 from events.joined import JoinedIncoming
@@ -98,6 +99,7 @@ class Attempt:
         handler = self._handlers.get(envelope.type)
         if handler is None:
             raise NoHandler
+        about(tenant=getattr(event, "tenant", None), policy=getattr(event, "policy", None))
         received = Received(envelope, incoming.message.publisher)
         message = await self._admission.admit(incoming.message, event, received)
         if message is None:

@@ -138,9 +138,10 @@ class ConsumerRuntime:
     ) -> None:
         start, how = self._clock.monotonic(), "cut"
         try:
-            with handling(consumer, incoming):
+            with handling(consumer, incoming.message, incoming.attempts):
                 try:
-                    await attempt(consumer, incoming)
+                    with self._observer.handling(consumer, incoming.message):
+                        await attempt(consumer, incoming)
                     how = DONE
                 except Exception as error:  # noqa: BLE001  # every failure is judged, and none ends the consumer
                     how = await self._uncut(commits, self._settle(incoming, error))

@@ -119,7 +119,6 @@ class Relay:
             while True:
                 rows, count = await self._dispatch(after)
                 taken, left = taken + count, left + len(rows) - count
-                self._observer.published(count, len(rows) - count)
                 if len(rows) < self._settings.batch:
                     return taken, left
                 after = rows[-1].number
@@ -137,6 +136,7 @@ class Relay:
         async with self._store.begin(_MARK) as unit:
             await self._settle(unit, rows, taken)
         reach(CrashPoint.AFTER_MARK)
+        self._observer.published(taken, len(rows) - len(taken))
         return rows, len(taken)
 
     async def _publish(self, messages: Sequence[Message]) -> Sequence[Message]:
@@ -164,6 +164,7 @@ class Relay:
             await leasing.remove(unit, _numbers(rows, messages))
         reach(CrashPoint.AFTER_MARK)
         announce()
+        self._observer.published(messages, 0)
         return rows, len(rows)
 
     async def _batch(self, reader: Reader, after: int) -> Sequence[Row[Any]]:

@@ -13,6 +13,7 @@ from twinlock.custody.port import Asker
 from twinlock.store.unit import Unit
 from workers import jobs
 from workers.jobs import Job
+from workers.observing import Observer
 from workers.progress import notes, tells
 from workers.settings import WorkerSettings
 
@@ -37,7 +38,6 @@ class Prepared(Protocol):
 
 
 PreparedT = TypeVar("PreparedT", bound=Prepared)
-Moved = Callable[[str, int, int], None]  # hears of worker, items and bytes; of a step that is begun again, twice
 
 
 class Planner(Protocol[PreparedT]):
@@ -65,9 +65,9 @@ class Facts:
 class Reencryption(Generic[PreparedT]):
     """Plan and apply the steps of jobs."""
 
-    def __init__(self, planner: Planner[PreparedT], facts: Facts, settings: WorkerSettings, moved: Moved) -> None:
+    def __init__(self, planner: Planner[PreparedT], facts: Facts, settings: WorkerSettings, observer: Observer) -> None:
         self._planner = planner
-        self._moved = moved
+        self._observer = observer
         self._facts = facts
         self._settings = settings
 
@@ -78,7 +78,7 @@ class Reencryption(Generic[PreparedT]):
     async def apply(self, unit: Unit, job: Job, step: PreparedT) -> None:
         """Commit a step, and go on with the job, put it off or finish it."""
         applied = await self._planner.apply(unit, step)
-        self._moved(job.worker, applied.items, applied.bytes)
+        self._observer.reencrypted(job.worker, applied.items, applied.bytes)
         if applied.finished:
             await jobs.finish(unit, job)
             unit.emit(self._facts.completed(step.seen))
@@ -106,7 +106,3 @@ class Reencryption(Generic[PreparedT]):
             policy=seen.policy_id,
             detail=f"{self._facts.what} of {seen.name} do not decrypt: {', '.join(applied.damaged[:10])}",
         )
-
-
-def unmeasured(_worker: str, _items: int, _size: int) -> None:
-    """Hear of what was moved, and forget it."""

@@ -39,6 +39,7 @@ from workers.dep_assigner.expansion import ExpandStep
 from workers.dep_assigner.refresh import Refresh
 from workers.mailbox_reencryptor.move import Move
 from workers.mailbox_reencryptor.step import ReencryptStep
+from workers.observing import Observer, Unobserved
 from workers.recovery_handler import taking_up
 from workers.recovery_handler.carrying import AnyCarrying
 from workers.recovery_handler.purge_means import PurgeMeans
@@ -48,7 +49,6 @@ from workers.recovery_handler.request import RequestRecovery
 from workers.recovery_handler.retiring import retire
 from workers.recovery_handler.step import CarryOutStep
 from workers.recovery_handler.taking_up import TakeUp
-from workers.reencryption import Moved, unmeasured
 from workers.settings import WorkerSettings
 from workers.site_reencryptor.move import MoveSite
 from workers.site_reencryptor.step import SiteStep
@@ -79,7 +79,7 @@ class Workplace:
     approvals: ApprovalSettings = field(default_factory=ApprovalSettings)
     purging: PurgeMeans | None = None
     webhooks: Mapping[str, Webhook] = field(default_factory=dict)
-    moved: Moved = unmeasured
+    observer: Observer = field(default_factory=Unobserved)
 
 
 @dataclass(frozen=True, slots=True)
@@ -98,7 +98,7 @@ def _assigns(place: Workplace) -> Handlers:
         CreatePolicy(place.store, place.custodian, place.settings),
         Assign(place.store),
         Refresh(place.store, place.custodian),
-        ExpandStep(place.store, place.custodian, place.settings),
+        ExpandStep(place.store, place.custodian, place.settings, place.observer),
     )
 
 
@@ -110,7 +110,7 @@ def _assigner_upkeep(place: Workplace) -> Sequence[Periodic]:
 def _reencrypts(place: Workplace) -> Handlers:
     return (
         Move(place.store, place.custodian),
-        ReencryptStep(place.store, place.custodian, place.reencrypter, place.settings, place.moved),
+        ReencryptStep(place.store, place.custodian, place.reencrypter, place.settings, place.observer),
     )
 
 
@@ -122,7 +122,7 @@ def _reencryptor_upkeep(place: Workplace) -> Sequence[Periodic]:
 def _rolls_out(place: Workplace) -> Handlers:
     return (
         MoveSite(place.store, place.custodian),
-        SiteStep(place.store, place.custodian, place.blob_reencrypter, place.settings, place.moved),
+        SiteStep(place.store, place.custodian, place.blob_reencrypter, place.settings, place.observer),
     )
 
 
@@ -177,7 +177,7 @@ def _carries_out(place: Workplace) -> Handlers:
         RequestRecovery(place.store, place.recovering, place.approvals),
         *((requesting,) if requesting else ()),
         TakeUp(carrying),
-        CarryOutStep(place.store, carrying, place.settings),
+        CarryOutStep(place.store, carrying, place.settings, place.observer),
     )
 
 

@@ -33,3 +33,11 @@ class WorkerSettings:
     count_seconds: float = 10.0  # how often counted vault operations are written down
     user_calls: int = 32  # calls of people that the custodian works on at a time
     background_calls: int = 8
+
+
+@dataclass(frozen=True, slots=True)
+class TracingSettings:
+    """Hold where traces go: to an OTLP collector over HTTP, nowhere by default; `ratio` of them are kept."""
+
+    endpoint: str = ""
+    ratio: float = 1.0

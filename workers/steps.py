@@ -3,6 +3,7 @@
 from dataclasses import dataclass
 from typing import Any, Generic, TypeVar
 
+from events.context import about
 from events.handler import Received
 from twinlock.content import containers
 from twinlock.crashpoints import CrashPoint, reach
@@ -11,6 +12,7 @@ from twinlock.custody.port import Asker, JobRef, service
 from twinlock.store.unit import StaleRead, Store, Unit
 from workers import jobs, wakeups
 from workers.jobs import Job
+from workers.observing import Observer, Unobserved
 from workers.settings import WorkerSettings
 from workers.trouble import TROUBLE, pause
 
@@ -34,7 +36,8 @@ class Step(Generic[WorkT]):
 
     consumer: str
 
-    def __init__(self, store: Store, settings: WorkerSettings) -> None:
+    def __init__(self, store: Store, settings: WorkerSettings, observer: Observer | None = None) -> None:
+        self.observer = observer or Unobserved()
         self._store = store
         self._settings = settings
 
@@ -48,8 +51,10 @@ class Step(Generic[WorkT]):
         reach(CrashPoint.AFTER_CLAIM)
         if job is None:
             return Plan(wake, event.slot, current=True)
+        about(tenant=job.tenant_id, policy=job.policy_id, job=job.id)
         try:
-            work = await self._plan(job, Asker(service(job.kind), job.cause(wake), job=JobRef(job.id)))
+            with self.observer.stepping(self.consumer, job.cause(wake)):
+                work = await self._plan(job, Asker(service(job.kind), job.cause(wake), job=JobRef(job.id)))
         except GenerationGone:
             raise StaleRead from None  # a re-encryption ended, or a container went, since it was read
         except TROUBLE as trouble:

@@ -151,7 +151,7 @@ async def _refuse_foreign(settings: Settings, store: Store) -> None:
 def embedded_fleet(parts: Parts, metrics: "Metrics | None" = None) -> Fleet:
     """Build all workers for this process, to be run once."""
     store, clock, workers = parts.store, parts.clock, parts.settings.workers
-    place = parts.workplace if metrics is None else replace(parts.workplace, moved=metrics.reencrypted)
+    place = parts.workplace if metrics is None else replace(parts.workplace, observer=metrics)
     handlers = handlers_of(place)
     transport = EmbeddedTransport(store, clock, routes_of(handlers))
     consumers = ConsumerRuntime(

@@ -102,7 +102,7 @@ def _fleet(parts: Parts, transport: AmqpTransport, worker: str, custody: _Custod
     consumers = ConsumerRuntime(
         store,
         transport,
-        handlers_of(replace(parts.workplace, moved=metrics.reencrypted), [worker]),
+        handlers_of(replace(parts.workplace, observer=metrics), [worker]),
         clock,
         Ladder(),
         ConsumerSettings(concurrency=settings.concurrency, prefetch=2 * settings.concurrency),
@@ -148,16 +148,16 @@ async def _custody(
         return _Custody(_remote(stack, settings, clock, store, worker))
     custodian = await stack.enter_async_context(local_custodian(settings, clock, store, AUDIT_WRITER, metrics))
     lanes = _lanes(stack, settings)
-    hosting = Hosting(_host(settings, clock, store, custodian).serve, lanes, settings.workers)
+    hosting = Hosting(_host(settings, clock, store, custodian, metrics).serve, lanes, settings.workers)
     return _Custody(
         custodian, (hosting.run,), keeping(custodian, settings.workers), tuple(lanes.values()), (hosting.drain,)
     )
 
 
-def _host(settings: Settings, clock: Clock, store: Store, custodian: LocalCustodian) -> CustodianHost:
+def _host(settings: Settings, clock: Clock, store: Store, custodian: LocalCustodian, metrics: Metrics) -> CustodianHost:
     audit = AuditLog(store, AUDIT_WRITER, home.read_audit_key(settings.home), clock)
     key = home.read_worker_key(settings.secrets_folder, TIK_CACHE_REFRESHER)
-    return CustodianHost(store, custodian, key, audit, clock, vouches=True)
+    return CustodianHost(store, custodian, key, audit, clock, vouches=True, observer=metrics)
 
 
 def _lanes(stack: AsyncExitStack, settings: Settings) -> Mapping[Lane, AmqpLane]:

@@ -1,12 +1,18 @@
 """What a custodian tells whoever measures it; nothing depends on being heard, and no secret is told."""
 
+from contextlib import AbstractContextManager, nullcontext
 from typing import Protocol
 
 from twinlock.custody.operations import Operation
+from twinlock.store.unit import Cause
 
 
 class Observer(Protocol):
     """Hear what a custodian does. Every method returns at once and never raises."""
+
+    def answering(self, operation: str, cause: Cause) -> AbstractContextManager[None]:
+        """Be entered around the answer to a call from another process."""
+        ...
 
     def called(self, vault: str, operation: Operation, outcome: str, seconds: float) -> None:
         """Hear of a call of a vault: its outcome, or `cancelled`."""
@@ -35,6 +41,10 @@ class Observer(Protocol):
 
 class Unobserved:
     """Be an `Observer` who does not listen."""
+
+    def answering(self, operation: str, cause: Cause) -> AbstractContextManager[None]:
+        """Stay out of it."""
+        return nullcontext()
 
     def called(self, vault: str, operation: Operation, outcome: str, seconds: float) -> None:
         """Forget it."""

@@ -23,6 +23,7 @@ from workers.dep_assigner.eligibility import why_not
 from workers.dep_assigner.outcomes import conclude
 from workers.jobs import Job
 from workers.mailbox_reencryptor.orders import order
+from workers.observing import Observer
 from workers.settings import WorkerSettings
 from workers.steps import Step
 from workers.switching import Batch
@@ -39,8 +40,10 @@ class ExpandStep(Step[Batch]):
     consumer = DEP_ASSIGNER
     handles: type[Event] = AssignmentWoken
 
-    def __init__(self, store: Store, custodian: Custodian, settings: WorkerSettings) -> None:
-        super().__init__(store, settings)
+    def __init__(
+        self, store: Store, custodian: Custodian, settings: WorkerSettings, observer: Observer | None = None
+    ) -> None:
+        super().__init__(store, settings, observer)
         self._custodian = custodian
 
     async def _plan(self, job: Job, asker: Asker) -> Batch:

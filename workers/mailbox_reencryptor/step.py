@@ -12,7 +12,8 @@ from twinlock.custody.port import Asker, Custodian
 from twinlock.store.unit import Store, Unit
 from workers import jobs, overdue
 from workers.jobs import Job
-from workers.reencryption import Facts, Moved, Reencryption, unmeasured
+from workers.observing import Observer
+from workers.reencryption import Facts, Reencryption
 from workers.settings import WorkerSettings
 from workers.steps import Step
 
@@ -32,11 +33,11 @@ class ReencryptStep(Step[Prepared | Switch]):
         custodian: Custodian,
         reencrypter: Reencrypter,
         settings: WorkerSettings,
-        moved: Moved = unmeasured,
+        observer: Observer | None = None,
     ) -> None:
-        super().__init__(store, settings)
+        super().__init__(store, settings, observer)
         self._custodian = custodian
-        self._work = Reencryption(reencrypter, _FACTS, settings, moved)
+        self._work = Reencryption(reencrypter, _FACTS, settings, self.observer)
 
     async def _plan(self, job: Job, asker: Asker) -> Prepared | Switch | None:
         if overdue.is_stuck(job, self._store.clock.now(), self._settings):

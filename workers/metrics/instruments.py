@@ -4,11 +4,16 @@ A label never holds what a stranger or a tenant chose without bound: no policy, 
 named, because an operator has to know which one is slow; there are as many as the policies name.
 """
 
+from collections.abc import Sequence
+from contextlib import AbstractContextManager, nullcontext
+
 from prometheus_client import CollectorRegistry, Counter, Gauge, Histogram
 from prometheus_client.gc_collector import GCCollector
 from prometheus_client.process_collector import ProcessCollector
 
+from events.transport import Message
 from twinlock.custody.operations import Operation
+from twinlock.store.unit import Cause
 
 # From an embedded vault to the deadline of a remote one; then steps of re-encryption, up to an attempt's deadline.
 _CALL_SECONDS = (0.001, 0.0025, 0.005, 0.01, 0.025, 0.05, 0.1, 0.25, 0.5, 1.0, 2.5, 5.0)
@@ -87,14 +92,29 @@ class Metrics:
         """Hear of one that was not."""
         self._not_served.labels(why).inc()
 
+    def handling(self, consumer: str, message: Message) -> AbstractContextManager[None]:
+        """Stay out of it: what matters is how it ends."""
+        return nullcontext()
+
+    def answering(self, operation: str, cause: Cause) -> AbstractContextManager[None]:
+        """Stay out of it: what matters is what vaults are asked."""
+        return nullcontext()
+
     def handled(self, consumer: str, event_type: str, how: str, seconds: float) -> None:
         """Hear of a delivery that was settled."""
         self._events.labels(consumer, event_type, how).observe(seconds)
 
-    def published(self, taken: int, left: int) -> None:
+    def published(self, taken: Sequence[Message], left: int) -> None:
         """Hear what of the outbox was taken."""
-        self._published.inc(taken)
+        self._published.inc(len(taken))
         self._left.inc(left)
+
+    def close(self) -> None:
+        """Let nothing go: whoever scrapes has what there was."""
+
+    def stepping(self, worker: str, cause: Cause) -> AbstractContextManager[None]:
+        """Stay out of it: a step is one handling."""
+        return nullcontext()
 
     def reencrypted(self, worker: str, items: int, size: int) -> None:
         """Hear what a step of re-encryption moved."""

@@ -10,6 +10,7 @@ from schemas.names import RECOVERY_HANDLER
 from twinlock.custody.port import Asker
 from twinlock.store.unit import Store, Unit
 from workers.jobs import Job
+from workers.observing import Observer
 from workers.recovery_handler.carrying import AnyCarrying
 from workers.settings import WorkerSettings
 from workers.steps import Step
@@ -23,8 +24,14 @@ class CarryOutStep(Step[Any]):
     consumer = RECOVERY_HANDLER
     handles: type[Event] = RecoveryWoken
 
-    def __init__(self, store: Store, carrying: Mapping[str, AnyCarrying], settings: WorkerSettings) -> None:
-        super().__init__(store, settings)
+    def __init__(
+        self,
+        store: Store,
+        carrying: Mapping[str, AnyCarrying],
+        settings: WorkerSettings,
+        observer: Observer | None = None,
+    ) -> None:
+        super().__init__(store, settings, observer)
         self._carrying = carrying
 
     async def _plan(self, job: Job, asker: Asker) -> Any:

@@ -8,7 +8,8 @@ from twinlock.content.reblob import BlobReencrypter, BlobStep
 from twinlock.custody.port import Asker, Custodian
 from twinlock.store.unit import Store, Unit
 from workers.jobs import Job
-from workers.reencryption import Facts, Moved, Reencryption, unmeasured
+from workers.observing import Observer
+from workers.reencryption import Facts, Reencryption
 from workers.settings import WorkerSettings
 from workers.site_reencryptor.rollout import Rollout
 from workers.steps import Step
@@ -27,11 +28,11 @@ class SiteStep(Step[Batch | BlobStep]):
         custodian: Custodian,
         reencrypter: BlobReencrypter,
         settings: WorkerSettings,
-        moved: Moved = unmeasured,
+        observer: Observer | None = None,
     ) -> None:
-        super().__init__(store, settings)
+        super().__init__(store, settings, observer)
         self._rollout = Rollout(store, custodian, settings)
-        self._reencryption = Reencryption(reencrypter, _FACTS, settings, moved)
+        self._reencryption = Reencryption(reencrypter, _FACTS, settings, self.observer)
 
     async def _plan(self, job: Job, asker: Asker) -> Batch | BlobStep | None:
         if job.container_id is not None:

@@ -14,6 +14,7 @@ from twinlock.custody.audit import AuditLog
 from twinlock.custody.enrolment import Enrolled, find_key
 from twinlock.custody.entries import entry
 from twinlock.custody.errors import NotPermitted
+from twinlock.custody.observing import Observer, Unobserved
 from twinlock.custody.port import Asker, Custodian, InitiatorClass
 from twinlock.custody.purposes import permit, read_as_service, reads_as_service
 from twinlock.custody.remote.carrying import Answer, asker_of, carry_out
@@ -66,7 +67,9 @@ class CustodianHost:
         clock: Clock,
         *,
         vouches: bool = False,
+        observer: Observer | None = None,
     ) -> None:
+        self._observer = observer or Unobserved()
         self._store = store
         self._custodian = custodian
         self._key = key
@@ -86,8 +89,9 @@ class CustodianHost:
             await self._ignored.note(ignored.why)
             return None
         try:
-            async with asyncio.timeout(call.asker.deadline):
-                return await self._answer(call)
+            with self._observer.answering(call.request.operation.name.value, call.asker.cause):
+                async with asyncio.timeout(call.asker.deadline):
+                    return await self._answer(call)
         except TimeoutError:
             return None
 
