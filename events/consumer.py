@@ -63,9 +63,15 @@ class ConsumerRuntime:
         self._admission = Admission(store)
         self._running: set[asyncio.Task[None]] = set()
         self._finishing: set[asyncio.Task[Any]] = set()
+        self.taken = 0  # deliveries so far
         self._draining = False
         self._stopped = asyncio.Event()
         self._stopped.set()
+
+    @property
+    def in_hand(self) -> int:
+        """Return how many deliveries are not settled yet."""
+        return len(self._running)
 
     async def run(self) -> None:
         """Take and handle until drained or cancelled; once only. Whatever else ends it is a fault and is raised."""
@@ -103,6 +109,7 @@ class ConsumerRuntime:
         slots = asyncio.Semaphore(self._settings.concurrency)
         async with asyncio.TaskGroup() as group:
             async for incoming in self._transport.deliveries(consumer, self._settings.prefetch):
+                self.taken += 1
                 await slots.acquire()
                 if self._draining:
                     break

@@ -5,6 +5,7 @@ import socket
 from collections.abc import AsyncIterator, Mapping
 from contextlib import AsyncExitStack, asynccontextmanager
 from dataclasses import dataclass, replace
+from functools import partial
 
 from cli import home
 from cli.settings import Settings
@@ -21,6 +22,7 @@ from events.amqp.transport import AmqpTransport
 from events.consumer import ConsumerRuntime, ConsumerSettings
 from events.ladder import Ladder
 from events.relay import Relay, RelaySettings
+from events.watchdog import Watchdog
 from schemas.names import ALERT_EMITTER, AUDIT_SEALER, OPERATOR, RECOVERY_HANDLER, TIK_CACHE_REFRESHER
 from twinlock.custody.audit import AuditLog
 from twinlock.custody.custodian import LocalCustodian
@@ -108,7 +110,7 @@ def _fleet(parts: Parts, transport: AmqpTransport, worker: str, custody: _Custod
         ConsumerSettings(concurrency=settings.concurrency, prefetch=2 * settings.concurrency),
         observer=metrics,
     )
-    loops = [*custody.loops, *_collecting(transport, store, worker)]
+    loops = [*custody.loops, *_collecting(transport, store, worker), *_watching(transport, consumers, clock, worker)]
     periodic = [*custody.periodic, *upkeep_of(parts.workplace, [worker])]
     relay = Relay(store, transport, clock, observer=metrics)
     return Fleet([worker], store, relay, consumers, periodic, clock, settings, loops, custody.drains)
@@ -119,6 +121,12 @@ def _collecting(transport: AmqpTransport, store: Store, worker: str) -> list[Loo
         return []  # who is only called has no queue, and no dead letters
     collector = Collector(transport, store, worker)
     return [collector.collect, collector.put_back]
+
+
+def _watching(transport: AmqpTransport, consumers: ConsumerRuntime, clock: Clock, worker: str) -> list[Loop]:
+    if not ROSTER[worker].takes:
+        return []
+    return [Watchdog(consumers, partial(transport.waiting, worker), clock).run]
 
 
 def _transport(stack: AsyncExitStack, settings: Settings, clock: Clock, store: Store, name: str) -> AmqpTransport:
