@@ -9,6 +9,7 @@ from sqlalchemy import func, select
 
 from schemas.identifiers import Workload
 from twinlock.custody.decision import AvailabilityKeyState
+from twinlock.keys.authority import authority
 from twinlock.store.tables.content import containers
 from twinlock.store.tables.custody import availability_keys, policies, root_keys, vault_operations
 from twinlock.store.unit import Reader
@@ -38,7 +39,7 @@ class CostSettings:
 
     def of(self, vault: str) -> Price:
         """Return the price of a vault."""
-        for name in (vault, vault.partition("://")[0]):
+        for name in (vault, vault.partition(":")[0]):
             if found := self.prices.get(name, _FREE.get(name)):
                 return found
         return self.other
@@ -149,5 +150,5 @@ async def _keys(reader: Reader, tenant_id: str, month: Month) -> Mapping[str, se
     found: defaultdict[str, set[str]] = defaultdict(set)
     for query in (roots, kept):
         for row in await reader.rows(query.where(*own)):
-            found["/".join(row.uri.split("/")[:3])].add(row.uri)
+            found[authority(row.uri)].add(row.uri)
     return found

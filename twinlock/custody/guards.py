@@ -17,6 +17,7 @@ from twinlock.custody.observing import Observer, Unobserved
 from twinlock.custody.operations import Account, Operation, Tally
 from twinlock.custody.port import Asker, InitiatorClass
 from twinlock.custody.settings import GuardSettings
+from twinlock.keys.authority import authority
 from twinlock.keys.ports import Clock, Outcome, Unavailable, VaultFailure
 
 log = logging.getLogger(__name__)
@@ -135,7 +136,7 @@ class Guards:
     @contextmanager
     def around(self, uri: str, account: Account, operation: Operation) -> Iterator[None]:
         """Guard the one call of a vault that the block makes; raise `Unavailable` where it must not be made now."""
-        vault = "/".join(uri.split("/")[:3])  # what answers: scheme and authority
+        vault = authority(uri)
         breaker = self._breaker(vault)
         self._admit(vault, breaker, uri, account.tenant_id)
         self.tally.note(vault, account, operation)

@@ -10,6 +10,7 @@ from twinlock.custody.decision import AvailabilityKeyState
 from twinlock.custody.operations import Account
 from twinlock.custody.policies import Policy, load_policy
 from twinlock.errors import NotFound
+from twinlock.keys.authority import authority
 from twinlock.keys.context import PolicyKeyContext
 from twinlock.keys.ports import WrappedKey
 from twinlock.store.tables.custody import availability_keys, policies, policy_key_copies, policy_keys
@@ -38,9 +39,9 @@ class StoredPolicyKey:
         return Account(self.tenant_id, self.policy_id)
 
     def vault(self, slot: Slot) -> str:
-        """Name what answers for a slot: scheme and authority of its key's URI, nothing where the copy is gone."""
+        """Name what answers for a slot, nothing where the copy is gone."""
         copy = self.copies.get(slot)
-        return "" if copy is None else "/".join(copy.uri.split("/")[:3])
+        return "" if copy is None else authority(copy.uri)
 
 
 async def read_policy(reader: Reader, policy_id: str, *, lock: bool = False) -> Policy:

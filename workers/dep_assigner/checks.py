@@ -2,13 +2,13 @@
 
 from collections.abc import Sequence
 from dataclasses import asdict, dataclass
-from urllib.parse import urlsplit
 
 from sqlalchemy import func, select
 
 from schemas.identifiers import PROVIDER, SERVICE_POLICIES, PolicyState, Workload
 from schemas.requests import PolicyRequested
 from twinlock.custody.port import Probe
+from twinlock.keys.authority import authority
 from twinlock.keys.ports import Outcome
 from twinlock.store.tables.custody import policies
 from twinlock.store.tables.tenants import tenants
@@ -94,7 +94,7 @@ def _reserved(wanted: PolicyRequested) -> Sequence[FailedCheck]:
 
 def check_pair(uris: Sequence[str]) -> Sequence[FailedCheck]:
     """Check that the two root keys lie in two different vaults."""
-    vaults = {(urlsplit(uri).scheme, urlsplit(uri).netloc.lower()) for uri in uris}
+    vaults = {authority(uri).lower() for uri in uris}
     if len(vaults) == len(uris):
         return []
     return [FailedCheck("two-vaults", uris[1], "it lies in the vault of the other key; use a key in another")]
