@@ -19,7 +19,11 @@ FROM docker.io/library/python:3.11-slim
 COPY --from=build /opt/twinlock /opt/twinlock
 RUN groupadd --gid 10001 twinlock \
  && useradd --uid 10001 --gid twinlock --home-dir /var/lib/twinlock --no-create-home --shell /usr/sbin/nologin twinlock \
- && install --directory --owner twinlock --group twinlock /secrets /objects /var/lib/twinlock
+ && install --directory --owner twinlock --group twinlock /secrets /objects \
+ && install --directory --owner twinlock --group twinlock --mode 0700 /var/lib/twinlock \
+    /secrets/administrator /secrets/operator /secrets/tik_cache_refresher /secrets/dep_assigner \
+    /secrets/mailbox_reencryptor /secrets/site_reencryptor /secrets/recovery_handler /secrets/alert_emitter \
+    /secrets/audit_sealer
 ENV PATH=/opt/twinlock/bin:$PATH PYTHONDONTWRITEBYTECODE=1 PYTHONUNBUFFERED=1 TWINLOCK_HOME=/var/lib/twinlock
 USER twinlock
 WORKDIR /var/lib/twinlock
