@@ -10,13 +10,12 @@ from typing import Any
 
 import aiohttp
 
+from twinlock.vaults.network import Busy, Response, TooLong, Turns, read_bounded, shown_answer
 from twinlock.vaults.openbao.reasons import Reason, VaultFault, reason_of
 
 MOST_BYTES = 1024 * 1024  # a description with a thousand RSA versions
-_MOST_SHOWN = 300
 _REQUEST_ID = re.compile(r"[0-9a-f]{8}(-[0-9a-f]{4}){3}-[0-9a-f]{12}")
 _SHARE = 0.25  # of the deadline: how long to wait for our own turn, and for the rest of a refusal
-_SECRETS_SHOWN_FROM = 8  # shorter texts are in no danger, and would blank out half a message
 
 
 @dataclass(frozen=True, slots=True)
@@ -68,22 +67,23 @@ class Client:
         self._connections = connections
         # What then runs out of time has been with the vault for most of it, so that it may count (law 5).
         self._patience = deadline * _SHARE
-        self._free = asyncio.Semaphore(connections)
+        self._turns = Turns(connections, self._patience)
         self._session: aiohttp.ClientSession | None = None
 
     async def send(self, method: str, path: str, body: dict[str, Any] | None = None, token: str = "") -> Answer:
         """Return the answer, whatever its status; raise what the HTTP client raises. The caller sets the deadline."""
-        await self._take_turn()
         try:
-            headers = {"X-Vault-Request": "true", **({"X-Vault-Token": token} if token else {})}
-            request = self._opened().request(
-                method, self._base + path, json=body, headers=headers, allow_redirects=False
-            )
-            async with request as response:
-                content = await self._whole(response)
-                return _answer(response.status, content, _secrets(body, token))
-        finally:
-            self._free.release()
+            async with self._turns:
+                return await self._send(method, path, body, token)
+        except Busy:
+            raise VaultFault(Reason.BUSY) from None
+
+    async def _send(self, method: str, path: str, body: dict[str, Any] | None, token: str) -> Answer:
+        headers = {"X-Vault-Request": "true", **({"X-Vault-Token": token} if token else {})}
+        request = self._opened().request(method, self._base + path, json=body, headers=headers, allow_redirects=False)
+        async with request as response:
+            content = await self._whole(response)
+            return _answer(response.status, content, _secrets(body, token))
 
     async def close(self) -> None:
         """Close every connection; a later request opens new ones."""
@@ -101,16 +101,6 @@ class Client:
         except (TimeoutError, aiohttp.ClientError):
             raise VaultFault(Reason.UNKNOWN, f"{response.status} broken off") from None
 
-    async def _take_turn(self) -> None:
-        if not self._free.locked():
-            await self._free.acquire()
-            return
-        try:
-            async with asyncio.timeout(self._patience):
-                await self._free.acquire()
-        except TimeoutError:
-            raise VaultFault(Reason.BUSY) from None
-
     def _opened(self) -> aiohttp.ClientSession:
         if self._session is None:
             connector = aiohttp.TCPConnector(limit=self._connections, ssl=self._trust())
@@ -120,7 +110,7 @@ class Client:
                 cookie_jar=aiohttp.DummyCookieJar(),
                 headers={"Accept-Encoding": "identity"},
                 timeout=aiohttp.ClientTimeout(total=None, sock_connect=None),
-                response_class=_Response,
+                response_class=Response,
             )
         return self._session
 
@@ -133,27 +123,11 @@ class Client:
         return context
 
 
-class _Response(aiohttp.ClientResponse):
-    """Take its connection with it where it ends early: TLS would wait half a minute for a silent server's farewell."""
-
-    def close(self) -> None:
-        """Close the connection, whatever the server does."""
-        if self.connection is not None and self.connection.transport is not None:
-            self.connection.transport.abort()
-        super().close()
-
-
 async def _read(response: aiohttp.ClientResponse) -> bytes:
-    content = bytearray()
     try:
-        async for chunk in response.content.iter_any():
-            content += chunk
-            if len(content) > MOST_BYTES:
-                raise VaultFault(Reason.UNKNOWN, f"{response.status} too long")
-    except BaseException:
-        response.close()
-        raise
-    return bytes(content)
+        return await read_bounded(response, MOST_BYTES)
+    except TooLong:
+        raise VaultFault(Reason.UNKNOWN, f"{response.status} too long") from None
 
 
 def _answer(status: int, content: bytes, secrets: list[str]) -> Answer:
@@ -168,7 +142,7 @@ def _answer(status: int, content: bytes, secrets: list[str]) -> Answer:
     said = content.decode(errors="replace")
     if document is None and "http request to an https server" in said.lower():
         document = {"errors": [said]}  # the one answer of the server's own that is plain text
-    return Answer(status, document, f"{status} {_shown(said, secrets)}".strip(), request_id)
+    return Answer(status, document, f"{status} {shown_answer(said, secrets)}".strip(), request_id)
 
 
 def _request_id(document: dict[str, Any], secrets: list[str]) -> str:
@@ -179,12 +153,4 @@ def _request_id(document: dict[str, Any], secrets: list[str]) -> str:
 
 
 def _secrets(body: dict[str, Any] | None, token: str) -> list[str]:
-    values = [token, *(value for value in (body or {}).values() if isinstance(value, str))]
-    return [value for value in values if len(value) >= _SECRETS_SHOWN_FROM]
-
-
-def _shown(said: str, secrets: list[str]) -> str:
-    """Bound and clean what a server says, which may quote what it was sent."""
-    for secret in secrets:
-        said = said.replace(secret, "***")
-    return "".join(char if char.isprintable() and char.isascii() else " " for char in said[:_MOST_SHOWN]).strip()
+    return [token, *(value for value in (body or {}).values() if isinstance(value, str))]

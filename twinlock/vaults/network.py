@@ -1,0 +1,138 @@
+"""What adapters share that reach their vault over HTTP: bounded answers, and what its exceptions mean."""
+
+import asyncio
+import errno
+import ssl
+from collections.abc import Iterable
+from enum import StrEnum
+
+import aiohttp
+
+_MOST_SHOWN = 300
+_SECRETS_SHOWN_FROM = 8  # shorter texts are in no danger, and would blank out half a message
+_NETWORK = frozenset(
+    {
+        errno.ECONNREFUSED,
+        errno.ECONNRESET,
+        errno.ECONNABORTED,
+        errno.EPIPE,
+        errno.ETIMEDOUT,
+        errno.EHOSTUNREACH,
+        errno.EHOSTDOWN,
+        errno.ENETUNREACH,
+        errno.ENETDOWN,
+    }
+)
+# What a connection says that ended in the middle of the handshake.
+_CUT_OFF = ssl.SSLEOFError | ssl.SSLZeroReturnError | ssl.SSLSyscallError
+
+
+class Trouble(StrEnum):
+    """What kept an answer from coming; adapters call it the same."""
+
+    NO_ANSWER = "no-answer"
+    UNREACHABLE = "unreachable"
+    UNKNOWN_HOST = "host-unknown"
+    CERTIFICATE = "certificate"
+    NOT_TLS = "not-tls"
+    OURS = "own-fault"
+    UNKNOWN = "unknown-answer"
+
+
+def trouble_of(fault: Exception) -> Trouble:
+    """Say what an exception of the HTTP client means; a class stands before its bases."""
+    if isinstance(fault, TimeoutError):
+        return Trouble.NO_ANSWER
+    if isinstance(fault, aiohttp.ClientConnectorDNSError):
+        return Trouble.UNKNOWN_HOST
+    if isinstance(fault, aiohttp.ClientConnectorCertificateError):
+        return Trouble.CERTIFICATE
+    if isinstance(fault, aiohttp.ClientConnectorSSLError):
+        return _of_tls(fault.os_error)
+    if isinstance(fault, aiohttp.ClientOSError | OSError):
+        return Trouble.UNREACHABLE if _is_network(fault) else Trouble.OURS
+    if isinstance(fault, aiohttp.ServerDisconnectedError | aiohttp.ClientPayloadError):
+        return Trouble.UNREACHABLE
+    return Trouble.UNKNOWN
+
+
+def _of_tls(fault: OSError) -> Trouble:
+    if isinstance(fault, ssl.SSLCertVerificationError):
+        return Trouble.CERTIFICATE
+    cut_off = isinstance(fault, _CUT_OFF) or not isinstance(fault, ssl.SSLError)
+    return Trouble.UNREACHABLE if cut_off else Trouble.NOT_TLS
+
+
+def _is_network(fault: OSError) -> bool:
+    # No outage of the vault's: no file left to open, an address that we may not use.
+    several = fault.errno is None and isinstance(fault, aiohttp.ClientConnectorError)  # one for each of its addresses
+    return several or isinstance(fault, ConnectionError | _CUT_OFF) or fault.errno in _NETWORK
+
+
+def shown_fault(fault: Exception) -> str:
+    """Name an exception."""
+    # Only the type: the text of a foreign error may quote what was sent.
+    number = getattr(fault, "errno", None)
+    name = errno.errorcode.get(number, "") if isinstance(number, int) else ""
+    return f"{type(fault).__name__} {name}".strip()
+
+
+class Busy(Exception):
+    """Say that all of our own connections are in use: that tells nothing about the vault."""
+
+
+class Turns:
+    """Let only so many requests out at the same time; who waits for longer than `patience` seconds is told."""
+
+    def __init__(self, number: int, patience: float) -> None:
+        self._free = asyncio.Semaphore(number)
+        self._patience = patience
+
+    async def __aenter__(self) -> None:
+        if not self._free.locked():
+            await self._free.acquire()
+            return
+        try:
+            async with asyncio.timeout(self._patience):
+                await self._free.acquire()
+        except TimeoutError:
+            raise Busy from None
+
+    async def __aexit__(self, *_unused: object) -> None:
+        self._free.release()
+
+
+class TooLong(Exception):
+    """Say that an answer went on and on."""
+
+
+class Response(aiohttp.ClientResponse):
+    """Take its connection with it where it ends early: TLS would wait half a minute for a silent server's farewell."""
+
+    def close(self) -> None:
+        """Close the connection, whatever the server does."""
+        if self.connection is not None and self.connection.transport is not None:
+            self.connection.transport.abort()
+        super().close()
+
+
+async def read_bounded(response: aiohttp.ClientResponse, most: int) -> bytes:
+    """Return a body, or raise `TooLong` and close the connection."""
+    content = bytearray()
+    try:
+        async for chunk in response.content.iter_any():
+            content += chunk
+            if len(content) > most:
+                raise TooLong
+    except BaseException:
+        response.close()
+        raise
+    return bytes(content)
+
+
+def shown_answer(said: str, secrets: Iterable[str]) -> str:
+    """Bound and clean what a server says, which may quote what it was sent."""
+    for secret in secrets:
+        if len(secret) >= _SECRETS_SHOWN_FROM:
+            said = said.replace(secret, "***")
+    return "".join(char if char.isprintable() and char.isascii() else " " for char in said[:_MOST_SHOWN]).strip()
