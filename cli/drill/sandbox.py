@@ -34,6 +34,7 @@ from twinlock.custody.wiping import wipe
 from twinlock.store.tables.content import containers
 from twinlock.store.tables.tenants import tenants
 from twinlock.store.unit import Cause, Store, new_id
+from twinlock.vaults.azure.settings import AzureSettings
 from twinlock.vaults.local import LocalVault
 from twinlock.vaults.openbao.settings import OpenBaoSettings
 
@@ -91,7 +92,7 @@ async def open_sandbox(real: Settings, model: Policy, count: int, timeout: float
 def _settings(real: Settings, home: Path) -> Settings:
     """Take over the numbers of the real settings, and nothing that leads to anything real."""
     nowhere = {"home": home, "secrets": None, "broker": EMBEDDED, "database": "", "objects": ""}
-    return real.model_copy(update={**nowhere, "openbao": OpenBaoSettings()})
+    return real.model_copy(update={**nowhere, "azure": AzureSettings(), "openbao": OpenBaoSettings()})
 
 
 @contextmanager

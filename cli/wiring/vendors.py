@@ -6,6 +6,7 @@ from typing import ClassVar, Protocol
 from cli.settings import Settings
 from twinlock.errors import TwinlockError
 from twinlock.keys.ports import Clock
+from twinlock.vaults.azure.uris import HTTPS as AZURE
 from twinlock.vaults.directory import Adapter
 from twinlock.vaults.openbao.uris import HTTP, HTTPS
 
@@ -62,4 +63,22 @@ class OpenBao(Vendor):
         return OpenBaoVault(settings.openbao, settings.secrets_folder, clock)
 
 
-VENDORS: tuple[Vendor, ...] = (OpenBao(),)
+class Azure(Vendor):
+    """Reach vaults of Azure, Key Vault and Managed HSM."""
+
+    name = "azure"
+    schemes = (AZURE,)
+    hint = "name our login to its directory in azure.directories"
+
+    def is_set(self, settings: Settings) -> bool:
+        """Say whether we can log in to a directory."""
+        return bool(settings.azure.directories)
+
+    def build(self, settings: Settings, clock: Clock) -> Remote:
+        """Return the adapter for every vault."""
+        from twinlock.vaults.azure.vault import AzureVault
+
+        return AzureVault(settings.azure, settings.secrets_folder)
+
+
+VENDORS: tuple[Vendor, ...] = (OpenBao(), Azure())
