@@ -10,7 +10,7 @@ from twinlock.custody.guards import Guards
 from twinlock.custody.operations import Account, Operation
 from twinlock.custody.rows import StoredPolicyKey
 from twinlock.custody.unwrap import CLASSIFIER, no_answer, unwrap_verified
-from twinlock.keys.ports import Corrupt, KeyDescription, Vault, WrappedKey
+from twinlock.keys.ports import Corrupt, Denied, KeyDescription, Vault, WrappedKey
 from twinlock.keys.root_payload import seal
 from twinlock.keys.secret import SecretKey
 
@@ -33,6 +33,18 @@ class VaultCalls:
         """Describe one version of the key, by default the newest."""
         async with self._guarded(Operation.DESCRIBE):
             return await self.vault.describe(self.uri, version)
+
+    async def is_key(self, described: KeyDescription, pinned: WrappedKey) -> bool:
+        """Say whether what is described is the key that wrapped.
+
+        A vendor may name the versions of a key one by one: then the key has the pinned one still, or is another.
+        """
+        if described.is_key(pinned.identity) or described.version == pinned.version:
+            return described.is_key(pinned.identity)
+        try:
+            return (await self.describe(pinned.version)).is_key(pinned.identity)
+        except Denied:
+            return False
 
     async def wrap(self, key: SecretKey, stored: StoredPolicyKey, slot: Slot) -> WrappedKey:
         """Wrap a policy key for one slot, and have the vault unwrap it again before it counts as wrapped."""

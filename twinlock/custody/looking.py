@@ -70,7 +70,7 @@ class KeyLooks:
     async def _found(self, row: Row[Any]) -> _Found:
         newest = await self._describe(row, None)
         used = newest if newest.version == row.version else await self._describe(row, row.version)
-        if not newest.is_key(row.identity):
+        if not (newest.is_key(row.identity) or used.is_key(row.identity)):
             return _Found(None, "")  # another key under the name: it unwraps nothing, which probes tell
         days = timedelta(days=self._settings.expiry_days)
         return _Found(used.expires, notice_of(used, newest, self._clock.now(), days))

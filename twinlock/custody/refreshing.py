@@ -116,13 +116,13 @@ class PolicyKeyRefresher:
         vault, deadline = self._vaults.of(old.uri), self._settings.vault_deadline
         calls = VaultCalls(vault, old.uri, self._guards, work.view.stored.account, deadline, work.until)
         newest = await calls.describe()
-        _check_pin(policy, slot, old, newest, work)
+        await _check_pin(calls, policy, slot, (old, newest), work)
         if newest.version == old.version:
             return old, newest
         if slot not in work.answered:
             raise _unproven(policy, slot, old, newest)
         wrapped, used = await calls.wrap_described(work.key, work.view.stored, slot)
-        _check_pin(policy, slot, old, used, work)
+        await _check_pin(calls, policy, slot, (old, used), work)
         # The newest version may be disabled: then the vault wrapped under the old one, whose copy is good already.
         return (old, used) if used.version == old.version else (wrapped, used)
 
@@ -139,9 +139,12 @@ class PolicyKeyRefresher:
         )
 
 
-def _check_pin(policy: Policy, slot: Slot, old: WrappedKey, described: KeyDescription, work: _Work) -> None:
+async def _check_pin(
+    calls: VaultCalls, policy: Policy, slot: Slot, found: tuple[WrappedKey, KeyDescription], work: _Work
+) -> None:
+    old, described = found
     pinned = work.pins.get((slot, described.version), described.fingerprint)
-    if described.is_key(old.identity) and described.fingerprint == pinned:
+    if described.fingerprint == pinned and await calls.is_key(described, old):
         return
     raise KeyRefused(
         f"root key {slot} of policy {policy} is not the key that was pinned: it was made again under its name",

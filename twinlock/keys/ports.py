@@ -93,7 +93,7 @@ class KeyDescription:
 
     `identity` is new when a key is made again under the same name; `fingerprint` belongs to this version alone. Both
     are pinned by a policy (law 1). An identity is stable over versions. But where a vendor names versions only, each
-    has its own, and `identities` holds those of all versions that this key still has.
+    has its own, and `identities` holds those of all versions that this key still has, as far as the vendor tells.
     """
 
     uri: str

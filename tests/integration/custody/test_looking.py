@@ -125,6 +125,16 @@ async def test_another_key(scene: Scene) -> None:
     assert [] == await listed(scene.custody.store)
 
 
+async def test_known_by_the_version_in_use(scene: Scene) -> None:
+    """A newer version that has a name of its own hides nothing of the one that the policy uses."""
+    (uri, _) = scene.custody.roots("p")
+    scene.vault.newer[uri] = "2"
+    scene.vault.changes = {(uri, "1"): {"expires": scene.custody.clock.now()}, (uri, "2"): {"identity": "another"}}
+    await scene.look()
+
+    assert [OPEN] == await looked(scene.custody.store)
+
+
 async def test_purged(scene: Scene) -> None:
     """Of a policy that is purged no key's end is of interest."""
     (uri, _) = scene.custody.roots("p")
