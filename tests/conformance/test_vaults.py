@@ -18,6 +18,8 @@ from hypothesis import strategies as st
 from tests.conformance import azure_subject
 from tests.conformance.azure_subject import AzureOwner
 from tests.conformance.openbao_subject import OpenBaoOwner
+from tests.conformance.pkcs11_subject import Pkcs11Owner
+from tests.servers.softhsm import TOKENS
 from twinlock.clock import ManualClock
 from twinlock.keys.ports import (
     AvailabilityVault,
@@ -160,6 +162,17 @@ def azure(*, availability: bool) -> Callable[[Bench], Awaitable[Subject]]:
     return build
 
 
+def pkcs11(*, availability: bool) -> Callable[[Bench], Awaitable[Subject]]:
+    """Bring two SoftHSM tokens with root keys, or with availability keys."""
+
+    async def build(bench: Bench) -> Subject:
+        softhsm = bench.request.getfixturevalue("softhsm")
+        owner = Pkcs11Owner(softhsm, bench.folder, bench.clock, bench.stack)
+        return Subject(owner.vault, owner, owner.vault.create if availability else owner.create, TOKENS, owner.form)
+
+    return build
+
+
 ADAPTERS: dict[str, tuple[Callable[[Bench], Awaitable[Subject]], set[Ability]]] = {
     "local": (local, {Ability.ROOT_KEYS, Ability.OWN}),
     "local-availability": (local_availability, {Ability.AVAILABILITY, Ability.CONTEXT, Ability.OWN}),
@@ -169,8 +182,10 @@ ADAPTERS: dict[str, tuple[Callable[[Bench], Awaitable[Subject]], set[Ability]]] 
     "azure-availability": (azure(availability=True), {Ability.AVAILABILITY}),
     "openbao-rsa": (openbao("rsa-2048"), {Ability.ROOT_KEYS}),
     "openbao-aes": (openbao("aes256-gcm96"), {Ability.ROOT_KEYS, Ability.CONTEXT}),
+    "pkcs11": (pkcs11(availability=False), {Ability.ROOT_KEYS, Ability.CONTEXT}),
+    "pkcs11-availability": (pkcs11(availability=True), {Ability.AVAILABILITY, Ability.CONTEXT}),
 }
-WITH_SERVERS = {"openbao-rsa", "openbao-aes"}
+WITH_SERVERS = {"openbao-rsa", "openbao-aes", "pkcs11", "pkcs11-availability"}
 
 
 def having(*wanted: Ability) -> pytest.MarkDecorator:

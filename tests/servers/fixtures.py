@@ -10,6 +10,7 @@ from tests.servers.openbao import OpenBao
 from tests.servers.postgres import Postgres, migrate, run
 from tests.servers.proxy import Proxy, proxied
 from tests.servers.rabbitmq import RabbitNode, Vhost
+from tests.servers.softhsm import SoftHsm
 
 TEMPLATE = "migrated"
 
@@ -89,3 +90,11 @@ def openbaos(tmp_path_factory: pytest.TempPathFactory) -> Iterator[tuple[OpenBao
 def openbao(openbaos: tuple[OpenBao, OpenBao]) -> OpenBao:
     """Bring one private OpenBao server."""
     return openbaos[0]
+
+
+@pytest.fixture(scope="session")
+def softhsm(tmp_path_factory: pytest.TempPathFactory) -> SoftHsm:
+    """Make two private tokens: the two vaults of a tenant."""
+    tokens = SoftHsm(tmp_path_factory.mktemp("softhsm"))
+    tokens.start()
+    return tokens

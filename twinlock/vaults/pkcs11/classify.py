@@ -1,0 +1,27 @@
+"""The one function that turns whatever goes wrong with a token into one of the five classes."""
+
+from twinlock.keys.ports import Misconfigured, VaultFailure
+from twinlock.vaults.administration import BadKeyUri
+from twinlock.vaults.pkcs11.reasons import CLASSIFIER, VERDICTS, Reason, VaultFault
+from twinlock.vaults.pkcs11.uris import SCHEME
+
+
+def classify(fault: Exception, uri: str) -> VaultFailure:
+    """Turn whatever went wrong into one of the five classes; an unknown answer is `Unclear`."""
+    if uri.startswith(SCHEME):
+        uri, _, _ = uri.partition("?")  # behind it may be a PIN
+    if isinstance(fault, BadKeyUri):
+        return Misconfigured(fault.detail, uri=uri, raw="bad-uri", classifier=CLASSIFIER)
+    # Of a foreign error only the type: its text may quote what was sent.
+    found = fault if isinstance(fault, VaultFault) else VaultFault(Reason.UNKNOWN, type(fault).__name__)
+    verdict = VERDICTS[found.reason]
+    # Why bytes do not decrypt is nobody's business (law 2), and neither is the token's code for it.
+    raw = "" if found.reason is Reason.NOT_DECRYPTED else found.raw
+    return verdict.kind(
+        verdict.detail,
+        uri=uri,
+        raw=f"{found.reason.value} {raw}".strip(),
+        classifier=CLASSIFIER,
+        exact=verdict.exact,
+        counts=verdict.counts,
+    )
