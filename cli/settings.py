@@ -34,6 +34,8 @@ from twinlock.vaults.administration import BadKeyUri
 from twinlock.vaults.azure.settings import AzureSettings
 from twinlock.vaults.openbao.settings import OpenBaoSettings
 from twinlock.vaults.openbao.uris import check_server
+from twinlock.vaults.pkcs11.settings import Pkcs11Settings
+from twinlock.vaults.pkcs11.uris import check_token
 from workers.alert_emitter.webhooks import Webhook
 from workers.settings import TracingSettings, WorkerSettings
 
@@ -179,6 +181,18 @@ def _azure(section: AzureSettings) -> AzureSettings:
     return _sane(section)
 
 
+def _pkcs11(section: Pkcs11Settings) -> Pkcs11Settings:
+    faults = [f"tokens: {name!a} {fault}" for name, token in section.tokens.items() for fault in token.faults]
+    for name in section.tokens:
+        try:
+            check_token(name)
+        except BadKeyUri as fault:
+            faults.append(f"tokens: {fault.detail}")
+    if faults:
+        raise ValueError(", ".join(faults))
+    return _sane(section)
+
+
 def _webhooks(found: Mapping[str, Webhook]) -> Mapping[str, Webhook]:
     faults = []
     for name, hook in found.items():
@@ -229,6 +243,7 @@ class Settings(BaseSettings):
     custody: Annotated[CustodySettings, BeforeValidator(_listed), AfterValidator(_custody)] = CustodySettings()
     logs: Literal["text", "json"] = "text"
     openbao: Annotated[OpenBaoSettings, AfterValidator(_openbao)] = OpenBaoSettings()
+    pkcs11: Annotated[Pkcs11Settings, AfterValidator(_pkcs11)] = Pkcs11Settings()
     tracing: Annotated[TracingSettings, AfterValidator(_tracing)] = TracingSettings()
     webhooks: Annotated[Mapping[str, Webhook], AfterValidator(_webhooks)] = Field(default_factory=dict)
     workers: Annotated[WorkerSettings, AfterValidator(_sane)] = WorkerSettings()

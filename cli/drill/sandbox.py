@@ -24,6 +24,7 @@ from cli.session import Session, open_session
 from cli.settings import EMBEDDED, Settings
 from cli.wiring import open_store
 from cli.wiring.embedded import local_custodian
+from cli.wiring.vendors import VENDORS
 from schemas.identifiers import Workload
 from twinlock.clock import ManualClock, SystemClock
 from twinlock.custody.custodian import LocalCustodian
@@ -34,9 +35,7 @@ from twinlock.custody.wiping import wipe
 from twinlock.store.tables.content import containers
 from twinlock.store.tables.tenants import tenants
 from twinlock.store.unit import Cause, Store, new_id
-from twinlock.vaults.azure.settings import AzureSettings
 from twinlock.vaults.local import LocalVault
-from twinlock.vaults.openbao.settings import OpenBaoSettings
 
 TENANT, NAME, GEO = "drill", "drill", "DRILL"
 _PATIENCE = 90.0  # of the readers in the sandbox, longer than the proof of an outage takes
@@ -92,7 +91,8 @@ async def open_sandbox(real: Settings, model: Policy, count: int, timeout: float
 def _settings(real: Settings, home: Path) -> Settings:
     """Take over the numbers of the real settings, and nothing that leads to anything real."""
     nowhere = {"home": home, "secrets": None, "broker": EMBEDDED, "database": "", "objects": ""}
-    return real.model_copy(update={**nowhere, "azure": AzureSettings(), "openbao": OpenBaoSettings()})
+    vendors = {vendor.name: Settings.model_fields[vendor.name].default for vendor in VENDORS}
+    return real.model_copy(update={**nowhere, **vendors})
 
 
 @contextmanager

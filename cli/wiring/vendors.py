@@ -1,6 +1,7 @@
 """The vendors whose vaults can be used; each adapter is loaded where it is used: its library takes its time."""
 
 from abc import ABC, abstractmethod
+from importlib.util import find_spec
 from typing import ClassVar, Protocol
 
 from cli.settings import Settings
@@ -9,6 +10,7 @@ from twinlock.keys.ports import Clock
 from twinlock.vaults.azure.uris import HTTPS as AZURE
 from twinlock.vaults.directory import Adapter
 from twinlock.vaults.openbao.uris import HTTP, HTTPS
+from twinlock.vaults.pkcs11.uris import SCHEME as PKCS11
 
 
 class Remote(Adapter, Protocol):
@@ -81,4 +83,24 @@ class Azure(Vendor):
         return AzureVault(settings.azure, settings.secrets_folder)
 
 
-VENDORS: tuple[Vendor, ...] = (OpenBao(), Azure())
+class Pkcs11(Vendor):
+    """Reach tokens through the libraries of their vendors."""
+
+    name = "pkcs11"
+    schemes = (PKCS11,)
+    hint = "name its token, library and PIN file in pkcs11.tokens"
+
+    def is_set(self, settings: Settings) -> bool:
+        """Say whether a token is named."""
+        return bool(settings.pkcs11.tokens)
+
+    def build(self, settings: Settings, clock: Clock) -> Remote:
+        """Return the adapter for every token; each loads the library in a process of its own."""
+        from twinlock.vaults.pkcs11.vault import Pkcs11Vault
+
+        if find_spec("pkcs11") is None:
+            raise ModuleNotFoundError("no python-pkcs11", name="pkcs11")
+        return Pkcs11Vault(settings.pkcs11, settings.secrets_folder, clock)
+
+
+VENDORS: tuple[Vendor, ...] = (OpenBao(), Azure(), Pkcs11())
