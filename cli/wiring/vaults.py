@@ -6,16 +6,18 @@ from contextlib import AsyncExitStack, asynccontextmanager
 from cli.home import VAULTS
 from cli.settings import Settings
 from cli.wiring.vendors import VENDORS
-from twinlock.keys.ports import Clock
+from twinlock.keys.ports import Clock, DestroyingVault
+from twinlock.vaults.availability import AvailabilityVaults
 from twinlock.vaults.directory import Adapter, VaultDirectory
 from twinlock.vaults.local import SCHEME, LocalVault
 
 
 @asynccontextmanager
-async def open_vaults(settings: Settings, clock: Clock) -> AsyncIterator[tuple[VaultDirectory, LocalVault]]:
-    """Open every vault, and the embedded one that has the availability keys; leaving the block closes them."""
+async def open_vaults(settings: Settings, clock: Clock) -> AsyncIterator[tuple[VaultDirectory, DestroyingVault]]:
+    """Open every vault, and apart from them those that may keep availability keys; leaving the block closes them."""
     local = LocalVault(settings.home / VAULTS, clock)
     adapters: dict[str, Adapter] = {SCHEME: local}
+    keeping: dict[str, DestroyingVault] = {SCHEME: local}
     absent: dict[str, str] = {}
     async with AsyncExitStack() as stack:
         for vendor in VENDORS:
@@ -25,4 +27,6 @@ async def open_vaults(settings: Settings, clock: Clock) -> AsyncIterator[tuple[V
             vault = vendor.load(settings, clock)
             stack.push_async_callback(vault.close)
             adapters |= dict.fromkeys(vendor.schemes, vault)
-        yield VaultDirectory(adapters, absent), local
+            if isinstance(vault, DestroyingVault):
+                keeping |= dict.fromkeys(vendor.schemes, vault)
+        yield VaultDirectory(adapters, absent), AvailabilityVaults(keeping)

@@ -2,7 +2,7 @@
 
 import pytest
 
-from twinlock.keys.authority import authority
+from twinlock.keys.authority import authority, key_at, name_of
 
 
 @pytest.mark.parametrize(
@@ -18,3 +18,18 @@ from twinlock.keys.authority import authority
 def test_authority(uri: str, expected: str) -> None:
     """Breakers, rate limits, hedges and prices go by this name."""
     assert expected == authority(uri)
+
+
+@pytest.mark.parametrize(
+    ("vault", "uri"),
+    [
+        ("local://provider", "local://provider/availability-1"),
+        ("pkcs11:token=provider", "pkcs11:token=provider;object=availability-1"),
+        ("arn:aws:kms:eu-west-1:111122223333", "arn:aws:kms:eu-west-1:111122223333:alias/availability-1"),
+    ],
+)
+def test_key_at(vault: str, uri: str) -> None:
+    """A key that we name ourselves lies in the vault, under its name."""
+    assert uri == key_at(vault, "availability-1")
+    assert vault == authority(uri)
+    assert "availability-1" == name_of(uri)

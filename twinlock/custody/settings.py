@@ -4,6 +4,7 @@ import hashlib
 from dataclasses import dataclass, field
 
 from schemas.identifiers import Workload
+from twinlock.keys.authority import key_at, name_of
 
 
 @dataclass(frozen=True, slots=True)
@@ -102,10 +103,10 @@ class CustodySettings:
         """Return where a policy's availability key is, the first one or the one of a recovery; never shared."""
         # Short enough for every vault's names, and no less the recovery's own: a policy has few.
         later = f"-{hashlib.sha256(recovery.encode()).hexdigest()[:12]}" if recovery else ""
-        return f"{self.availability_vault}/availability-{policy_id}{later}"
+        return key_at(self.availability_vault, f"availability-{policy_id}{later}")
 
     def is_availability_uri(self, policy_id: str, uri: str) -> bool:
         """Tell whether an availability key is one that this policy has or had, wherever its vault is."""
         own = f"availability-{policy_id}"
-        name, _, _ = uri.rpartition("/")[2].partition("?")
+        name = name_of(uri)
         return name == own or name.startswith(f"{own}-")

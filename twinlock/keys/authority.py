@@ -1,5 +1,7 @@
 """What answers for a key, read off its URI: what keys of one vault, or of one account there, have in common."""
 
+_ATTRIBUTE = ";object="  # what names a key on a token; elsewhere it is the last part of a path
+
 
 def authority(uri: str) -> str:
     """Return scheme and authority of a URI, region and account of an ARN, or the token of a PKCS#11 URI (RFC 7512).
@@ -12,3 +14,15 @@ def authority(uri: str) -> str:
     if scheme == "arn":
         return ":".join(uri.split(":")[:5])
     return uri.partition(";")[0]
+
+
+def key_at(vault: str, name: str) -> str:
+    """Return the URI of a key of ours in a vault, which is named as `authority` does."""
+    if vault.startswith("arn:"):
+        return f"{vault}:alias/{name}"  # the ids of keys are not ours to choose there
+    return f"{vault}{_ATTRIBUTE}{name}" if vault.startswith("pkcs11:") else f"{vault}/{name}"
+
+
+def name_of(uri: str) -> str:
+    """Return the name that `key_at` gave a key."""
+    return uri.replace(_ATTRIBUTE, "/").rpartition("/")[2].partition("?")[0]

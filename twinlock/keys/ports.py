@@ -13,7 +13,7 @@ An adapter turns every failure into one of the five, in one function, and lets n
 from dataclasses import dataclass, field
 from datetime import datetime
 from enum import StrEnum
-from typing import Protocol
+from typing import Protocol, runtime_checkable
 
 
 class Outcome(StrEnum):
@@ -161,6 +161,7 @@ class AvailabilityVault(Vault, Protocol):
         ...
 
 
+@runtime_checkable
 class DestroyingVault(AvailabilityVault, Protocol):
     """Also destroy availability keys: for `recovery_handler` alone."""
 
