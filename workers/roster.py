@@ -24,6 +24,7 @@ from twinlock.content.reblob import BlobReencrypter
 from twinlock.content.reencrypt import Reencrypter
 from twinlock.content.sweeper import Sweeper
 from twinlock.custody import register, replays
+from twinlock.custody.audit import AuditLog
 from twinlock.custody.port import Custodian, Recovering
 from twinlock.custody.remote.messages import LIFETIME_SECONDS
 from twinlock.store.unit import Cause, Store, new_id
@@ -67,7 +68,10 @@ class Periodic:
 
 @dataclass(frozen=True, slots=True)
 class Workplace:
-    """Hold what workers work with; only the recovery handler's has the means of `recovering` and `purging`."""
+    """Hold what workers work with; only the recovery handler's has the means of `recovering` and `purging`.
+
+    `audit` is there where the key for it is.
+    """
 
     store: Store
     custodian: Custodian
@@ -79,6 +83,7 @@ class Workplace:
     approvals: ApprovalSettings = field(default_factory=ApprovalSettings)
     purging: PurgeMeans | None = None
     webhooks: Mapping[str, Webhook] = field(default_factory=dict)
+    audit: AuditLog | None = None
     observer: Observer = field(default_factory=Unobserved)
 
 
@@ -159,9 +164,16 @@ def _refresher_upkeep(place: Workplace) -> Sequence[Periodic]:
     settings = place.settings
     return (
         Periodic("forget taken calls", settings.forget_seconds, lambda: replays.forget(place.store, LIFETIME_SECONDS)),
-        Periodic("tell of approvals", settings.reconcile_seconds, lambda: telling.keep(place.store)),
+        *_telling(place),
         Periodic("forget custodians that are gone", register.GONE_SECONDS, lambda: register.forget(place.store)),
     )
+
+
+def _telling(place: Workplace) -> Sequence[Periodic]:
+    audit = place.audit
+    if audit is None:
+        return ()  # what is closed has to be audited
+    return (Periodic("tell of approvals", place.settings.reconcile_seconds, lambda: telling.keep(place.store, audit)),)
 
 
 def _no_upkeep(_place: Workplace) -> Sequence[Periodic]:

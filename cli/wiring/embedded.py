@@ -129,7 +129,8 @@ async def embedded(
             local_recovering(settings, clock, store, metrics=metrics) as recovering,
         ):
             certifying = None if settings.is_fleet else certifying_in(settings, clock, store, settings.home / SECRETS)
-            yield build(settings, clock, store, custodian, recovering=recovering, certifying=certifying)
+            audit = AuditLog(store, AUDIT_WRITER, home.read_audit_key(settings.home), clock)
+            yield build(settings, clock, store, custodian, recovering=recovering, certifying=certifying, audit=audit)
     finally:
         await seal_before_leaving(settings, store)
 

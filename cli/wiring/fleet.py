@@ -65,6 +65,7 @@ class _Custody:
     drains: tuple[Drain, ...] = ()
     recovering: Recovering | None = None
     certifying: Certifying | None = None
+    audit: AuditLog | None = None
 
 
 @asynccontextmanager
@@ -91,6 +92,7 @@ async def staff(settings: Settings, clock: Clock, store: Store, worker: str, met
             custody.custodian,
             recovering=custody.recovering,
             certifying=custody.certifying,
+            audit=custody.audit,
         )
         listens = ROSTER[worker].listens
         broker = health_of_broker(transport, *custody.lanes) if listens else health_of_publishing(transport)
@@ -156,14 +158,21 @@ async def _custody(
         return _Custody(_remote(stack, settings, clock, store, worker))
     custodian = await stack.enter_async_context(local_custodian(settings, clock, store, AUDIT_WRITER, metrics))
     lanes = _lanes(stack, settings)
-    hosting = Hosting(_host(settings, clock, store, custodian, metrics).serve, lanes, settings.workers)
+    audit = AuditLog(store, AUDIT_WRITER, home.read_audit_key(settings.home), clock)
+    hosting = Hosting(_host(settings, clock, store, custodian, audit, metrics).serve, lanes, settings.workers)
     return _Custody(
-        custodian, (hosting.run,), keeping(custodian, settings.workers), tuple(lanes.values()), (hosting.drain,)
+        custodian,
+        (hosting.run,),
+        keeping(custodian, settings.workers),
+        tuple(lanes.values()),
+        (hosting.drain,),
+        audit=audit,
     )
 
 
-def _host(settings: Settings, clock: Clock, store: Store, custodian: LocalCustodian, metrics: Metrics) -> CustodianHost:
-    audit = AuditLog(store, AUDIT_WRITER, home.read_audit_key(settings.home), clock)
+def _host(
+    settings: Settings, clock: Clock, store: Store, custodian: LocalCustodian, audit: AuditLog, metrics: Metrics
+) -> CustodianHost:
     key = home.read_worker_key(settings.secrets_folder, TIK_CACHE_REFRESHER)
     return CustodianHost(store, custodian, key, audit, clock, vouches=True, observer=metrics)
 

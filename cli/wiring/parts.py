@@ -83,6 +83,7 @@ class Parts:
     carrying: Carrying | None = None
     recovering: Recovering | None = None
     purging: PurgeMeans | None = None
+    audit: AuditLog | None = None
 
     @property
     def workplace(self) -> Workplace:
@@ -98,6 +99,7 @@ class Parts:
             self.settings.approvals,
             self.purging,
             self.settings.webhooks,
+            self.audit,
         )
 
 
@@ -109,6 +111,7 @@ def build(
     carrying: Carrying | None = None,
     recovering: Recovering | None = None,
     certifying: Certifying | None = None,
+    audit: AuditLog | None = None,
 ) -> Parts:
     """Put the parts together on an open store."""
     objects = Objects(open_backend(settings.objects_url), store, settings.content)
@@ -140,4 +143,5 @@ def build(
         carrying=carrying,
         recovering=recovering,
         purging=None if certifying is None else certifying.means(settings, purger),
+        audit=audit,
     )

@@ -7,7 +7,7 @@ import sqlite3
 from collections import Counter
 from datetime import UTC, datetime, timedelta
 from pathlib import Path
-from typing import TYPE_CHECKING, Any
+from typing import TYPE_CHECKING, Any, cast
 
 import pytest
 
@@ -19,10 +19,12 @@ from twinlock.vaults.local import LocalVault
 
 if TYPE_CHECKING:
     from tests.faults.conftest import Home
+    from twinlock.custody.audit import AuditLog
 
 ANN = "ann@acme.example"
 ROOTS = ("local://p1/key", "local://p2/key")
 WHY = ("--reason", "the contract has ended", "--contact", "dpo@acme.example")
+CHANGES = ("policy-revoked", "policy-restored", "approval-requested", "purge-given-up", "purge-certified")
 AT_ONCE, LATER = "\n[approvals]\ncooling_off_seconds = 0\n", "\n[approvals]\ncooling_off_seconds = 3600\n"
 
 
@@ -107,10 +109,18 @@ def assert_purged(home: "Home", request: str) -> None:
     )
     home.assert_quiet()
     home.assert_audited()
+    assert_numbered(home)
     proof = home.ask("purge", "certificate", request, "--verify", str(certificate(home, request)))
 
     assert (True, "done", 15) == (proof["valid"], proof["state"], proof["items"])
     assert home.ask("audit", "verify")["intact"]
+
+
+def assert_numbered(home: "Home") -> None:
+    """Check that the audit log names every number that a custodian has to confirm."""
+    told = [entry["detail"] for entry in home.ask("audit", "list") if entry["kind"] in CHANGES]
+
+    assert home.column("SELECT number FROM revocations ORDER BY number") == [each["number"] for each in told]
 
 
 @pytest.mark.parametrize("lost", [(), ROOTS[:1], ROOTS[1:]], ids=["none", "first", "second"])
@@ -224,7 +234,7 @@ def test_never_signed(approved: "Home", tmp_path: Path) -> None:
     request = requested(home)
 
     assert "is expired" in home.refused(*signing(home, request, "ann"))
-    home.within(lambda parts: keep(parts.store))
+    home.within(lambda parts: keep(parts.store, cast("AuditLog", parts.audit)))
 
     assert ("expired", "active") == (home.ask("purge", "show", request)["state"], state(home))
     assert request != requested(home)

@@ -522,10 +522,10 @@ async def test_told_by_a_worker(office: Office) -> None:
     await office.sign(approval, "ann")
 
     assert [] == await office.told()
-    await telling.keep(office.store)
+    await telling.keep(office.store, office.acts.audit)
     office.clock.advance(7 * 86400)
     for _ in range(2):
-        await telling.keep(office.store)
+        await telling.keep(office.store, office.acts.audit)
     told = [type(each) for each in await office.told()]
 
     assert [ApprovalRequested, ApprovalGranted, AlertRaised, AlertRaised, ApprovalSettled] == told

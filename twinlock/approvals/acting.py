@@ -145,7 +145,7 @@ class Approvals:
             raise
 
     async def _tell(self, unit: Unit, tenant_id: str | None) -> None:
-        await expire(unit, tenant_id)
+        await expire(unit, self.audit, tenant_id)
         await tell(unit)
         for number in await revocations.unannounced(unit):
             await revocations.announce(unit, number)

@@ -4,12 +4,22 @@ from schemas.identifiers import ApprovalState
 from twinlock.approvals.rows import Approval, set_state
 from twinlock.approvals.statement import Action
 from twinlock.custody import purging
-from twinlock.custody.audit import AuditLog
+from twinlock.custody.audit import AuditEntry, AuditLog
 from twinlock.store.unit import Unit
 
 
-async def end(unit: Unit, approval: Approval, state: ApprovalState, audit: AuditLog | None = None) -> None:
+async def end(unit: Unit, approval: Approval, state: ApprovalState, audit: AuditLog) -> None:
     """Write down that a request of a locked tenant has ended; a policy that was to be purged is what it was before."""
     await set_state(unit, approval, state)
-    if approval.action == Action.PURGE and approval.policy_id is not None:
-        await purging.give_back(unit, approval.policy_id, audit)
+    if approval.action != Action.PURGE or approval.policy_id is None:
+        return
+    change = await purging.give_back(unit, approval.policy_id)
+    if change is not None:
+        detail = {
+            "number": change.number,
+            "state": change.policy.state.value,
+            "request": approval.id,
+            "ended": state.value,
+            "sender": unit.sender,
+        }
+        await audit.append(unit, AuditEntry("purge-given-up", approval.tenant_id, approval.policy_id, detail))

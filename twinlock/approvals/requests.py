@@ -127,7 +127,7 @@ async def check(unit: Unit, request_id: str) -> Checked:
     return Checked(approval, statement, approvers)
 
 
-async def cancel(unit: Unit, request_id: str, audit: AuditLog | None = None) -> Approval:
+async def cancel(unit: Unit, request_id: str, audit: AuditLog) -> Approval:
     """End a request that was not carried out yet; raise `Refused` where it is too late."""
     approval = await locked(unit, request_id)
     if approval.state not in _UNDECIDED:

@@ -13,6 +13,7 @@ from twinlock.approvals.chain import NEEDED, Change
 from twinlock.approvals.ending import end
 from twinlock.approvals.rows import GRANTED, REQUESTED, find_approval
 from twinlock.approvals.statement import Action
+from twinlock.custody.audit import AuditLog
 from twinlock.store.tables.approvals import approval_steps, approvals, approver_changes
 from twinlock.store.tables.tenants import tenants
 from twinlock.store.unit import Cause, Reader, Store, Unit, new_id
@@ -57,17 +58,17 @@ def purge_alert(tenant: str, policy: str | None, detail: str) -> AlertRaised:
     )
 
 
-async def keep(store: Store) -> None:
+async def keep(store: Store, audit: AuditLog) -> None:
     """Close what waited for too long, and tell what those could not who may tell nothing."""
     async with store.read() as reader:
         if not await _has_work(store, reader):
             return
     async with store.begin(Cause(new_id())) as unit:
-        await expire(unit)
+        await expire(unit, audit)
         await tell(unit)
 
 
-async def expire(unit: Unit, tenant_id: str | None = None) -> None:
+async def expire(unit: Unit, audit: AuditLog, tenant_id: str | None = None) -> None:
     """Close every request whose time is up, or those of one tenant; whoever has locked one must not lock others."""
     row = approvals.c
     query = select(row.id, row.tenant_id).where(row.state == ApprovalState.OPEN, row.expires_at <= unit.clock.now())
@@ -77,7 +78,7 @@ async def expire(unit: Unit, tenant_id: str | None = None) -> None:
         await lock_tenant(unit, found.tenant_id)
         approval = await find_approval(unit, found.id)
         if approval.state is ApprovalState.OPEN:
-            await end(unit, approval, ApprovalState.EXPIRED)
+            await end(unit, approval, ApprovalState.EXPIRED, audit)
 
 
 async def tell(unit: Unit) -> None:

@@ -1,13 +1,13 @@
 """The state of a policy that is purged: what is asked for keeps it from serving, and only what was begun is final.
 
-Every change has a number of its own, as a revocation has, so that each custodian drops the keys (law 8).
+Every change has a number of its own, as a revocation has, so that each custodian drops the keys (law 8). Whoever makes
+one audits it with its number, or a restored database could not be brought back to it.
 """
 
 from sqlalchemy import select
 
 from schemas.identifiers import PROVIDER, PolicyState
 from twinlock.custody import revocations
-from twinlock.custody.audit import AuditEntry, AuditLog
 from twinlock.custody.policies import Policy
 from twinlock.custody.revocations import Change
 from twinlock.errors import TwinlockError
@@ -39,16 +39,12 @@ async def set_out(unit: Unit, policy_id: str) -> Change:
     return await revocations.move(unit, policy, PolicyState.PURGING, told=True)
 
 
-async def give_back(unit: Unit, policy_id: str, audit: AuditLog | None) -> Change | None:
+async def give_back(unit: Unit, policy_id: str) -> Change | None:
     """Put a policy back into the state that it had, revoked or not, if its purge is still only asked for."""
     policy = await revocations.lock(unit, policy_id)
     if policy.state is not PolicyState.PURGING:
         return None
-    change = await revocations.move(unit, policy, await _before(unit, policy_id), told=True)
-    if audit is not None:
-        detail = {"number": change.number, "state": change.policy.state.value, "sender": unit.sender}
-        await audit.append(unit, AuditEntry("purge-given-up", policy.tenant_id, policy_id, detail))
-    return change
+    return await revocations.move(unit, policy, await _before(unit, policy_id), told=True)
 
 
 async def settle(unit: Unit, policy_id: str) -> Change:

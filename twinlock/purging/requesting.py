@@ -11,7 +11,7 @@ from twinlock.approvals.rows import Approval, list_approvals
 from twinlock.approvals.settings import ApprovalSettings
 from twinlock.approvals.statement import Action, NamedPurge
 from twinlock.custody import purging
-from twinlock.custody.audit import AuditEntry, AuditLog
+from twinlock.custody.audit import AuditEntry, AuditLog, Scalar
 from twinlock.custody.policies import Policy
 from twinlock.custody.rows import read_policy
 from twinlock.keys.signing import fingerprint
@@ -60,8 +60,8 @@ class Requesting:
         await refuse_underway(unit, current, asked)
         approval = await request(unit, tenant, asked, self.settings)
         await add_purge(unit, approval.id, policy.id, look)
-        await purging.set_out(unit, policy.id)
-        await self.audit.append(unit, _requested(unit, approval, wanted))
+        change = await purging.set_out(unit, policy.id)
+        await self.audit.append(unit, _requested(unit, approval, wanted, change.number))
         return approval
 
     def _wanted(self, policy: Policy, wanted: PurgeWanted) -> Wanted:
@@ -87,9 +87,10 @@ async def _known(unit: Unit, policy: Policy) -> Approval | None:
     return None
 
 
-def _requested(unit: Unit, approval: Approval, wanted: PurgeWanted) -> AuditEntry:
-    detail = {
+def _requested(unit: Unit, approval: Approval, wanted: PurgeWanted, number: int) -> AuditEntry:
+    detail: dict[str, Scalar] = {
         "request": approval.id,
+        "number": number,
         "action": approval.action,
         "subject": approval.subject,
         "sender": unit.sender,

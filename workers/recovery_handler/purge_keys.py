@@ -15,6 +15,7 @@ from twinlock.custody.audit import AuditEntry, AuditLog, Scalar
 from twinlock.custody.decision import AvailabilityKeyState
 from twinlock.custody.entries import entry
 from twinlock.custody.port import Asker, Recovering
+from twinlock.custody.revocations import Change
 from twinlock.keys.ports import Destruction
 from twinlock.keys.signing import SigningKey
 from twinlock.purging import rows
@@ -79,14 +80,13 @@ class KeyPurger:
 
     async def keep(self, unit: Unit, approval: Approval, purge: Purge, written: Written) -> None:
         """Store a certificate; with the first one the policy is purged."""
-        if purge.stage is Stage.KEYS:
-            await purging.settle(unit, purge.policy_id)
+        change = await purging.settle(unit, purge.policy_id) if purge.stage is Stage.KEYS else None
         stage = Stage.DONE if written.final_at is None else Stage.PENDING
         finished = unit.clock.now() if stage is Stage.DONE else None
         await rows.move_on(unit, purge, stage, certificate=written.certificate, finished_at=finished)
         said = "and its certificate is final" if stage is Stage.DONE else "and a key waits for its final destruction"
         unit.emit(purge_alert(approval.tenant, purge.policy_id, f"{approval.subject}: it is purged, {said}"))
-        await self._audit.append(unit, _certified(unit, approval, written))
+        await self._audit.append(unit, _certified(unit, approval, written, change))
 
     async def _certify(self, approval: Approval, purge: Purge, asker: Asker) -> Written:
         await self._audit.record(
@@ -120,11 +120,13 @@ async def _has_more(reader: Reader, policy_id: str) -> bool:
     return any([await reader.row(query.limit(1)) is not None for query in left])
 
 
-def _certified(unit: Unit, approval: Approval, written: Written) -> AuditEntry:
+def _certified(unit: Unit, approval: Approval, written: Written, change: Change | None) -> AuditEntry:
     detail: dict[str, Scalar] = {
         "request": approval.id,
         "sender": unit.sender,
         "sha256": sha256(written.certificate).hexdigest(),
         "final": written.final_at is None,
     }
+    if change is not None:
+        detail["number"] = change.number
     return AuditEntry("purge-certified", approval.tenant_id, approval.policy_id, detail)

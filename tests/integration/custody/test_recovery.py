@@ -635,7 +635,7 @@ async def test_alerts_of_a_recovery_that_is_off(
         await desk.acts.cancel(CAUSE, request)
     else:
         desk.custody.clock.advance(31 * 86400)
-        await keep(desk.custody.store)
+        await keep(desk.custody.store, desk.audit)
     await desk.wake()
     await desk.wake()
 
