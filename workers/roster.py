@@ -27,6 +27,7 @@ from twinlock.custody import register, replays
 from twinlock.custody.audit import AuditLog
 from twinlock.custody.port import Custodian, Recovering
 from twinlock.custody.remote.messages import LIFETIME_SECONDS
+from twinlock.purging.resuming import SWEEP
 from twinlock.store.unit import Cause, Store, new_id
 from workers import overdue, wakeups
 from workers.alert_emitter import episodes
@@ -49,6 +50,7 @@ from workers.recovery_handler.recover import Recover
 from workers.recovery_handler.request import RequestRecovery
 from workers.recovery_handler.retiring import retire
 from workers.recovery_handler.step import CarryOutStep
+from workers.recovery_handler.sweep import SweepPurged
 from workers.recovery_handler.taking_up import TakeUp
 from workers.settings import WorkerSettings
 from workers.site_reencryptor.move import MoveSite
@@ -199,6 +201,8 @@ def _recovery_upkeep(place: Workplace) -> Sequence[Periodic]:
         return ()
     carrying, grace = _carrying(place, recovering), place.settings.take_up_grace_seconds
     return (
+        # Where nobody recovers or purges for a year, its home's mark is as new as any.
+        Periodic("hold the database against the mark", often, recovering.refuse_restored),
         Periodic("take up what was approved", often, lambda: taking_up.look(place.store, carrying, grace)),
         Periodic("retire availability keys", place.settings.sweep_seconds, lambda: retire(place.store, recovering)),
         *_reconcilers(place, RECOVERY_HANDLER),
@@ -209,7 +213,10 @@ def _carrying(place: Workplace, recovering: Recovering) -> Mapping[str, AnyCarry
     recover: dict[str, AnyCarrying] = {Action.RECOVER: Recover(place.store, recovering)}
     if place.purging is None:
         return recover
-    return recover | {Action.PURGE: place.purging.carrying(place.store, recovering, place.settings)}
+    return recover | {
+        Action.PURGE: place.purging.carrying(place.store, recovering, place.settings),
+        SWEEP: SweepPurged(place.store, recovering, place.purging.content),
+    }
 
 
 def _hears(place: Workplace) -> Handlers:

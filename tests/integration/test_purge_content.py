@@ -1,23 +1,30 @@
 """The content of a purge, on both databases: all of it goes, in bounded steps, and nothing of anybody else's."""
 
 from dataclasses import replace
+from datetime import timedelta
 from typing import TYPE_CHECKING, Any
 
 import pytest
-from sqlalchemy import func, insert, select
+from sqlalchemy import func, insert, select, update
 
 from schemas.identifiers import Slot
+from schemas.names import RECOVERY_HANDLER
 from tests.integration.test_reencrypt import BODIES, A, finish, switch
 from twinlock.content import containers
 from twinlock.content.purging import ContentPurger
 from twinlock.crashpoints import CrashPoint, arm, disarm
-from twinlock.custody.port import RootAnswer
+from twinlock.custody.errors import KeyRefused
+from twinlock.custody.port import Asker, RootAnswer, service
 from twinlock.keys.ports import Outcome
+from twinlock.purging.resuming import sweep
 from twinlock.purging.rows import Look, add_purge
 from twinlock.store.tables.approvals import approvals
-from twinlock.store.tables.content import container_wraps, items, object_intents, superseded_objects
+from twinlock.store.tables.content import container_keys, container_wraps, items, object_intents, superseded_objects
+from twinlock.store.tables.custody import policies
 from twinlock.store.tables.purges import purged_generations
 from twinlock.store.unit import Cause, StaleRead
+from workers.jobs import claim
+from workers.recovery_handler.sweep import SweepPurged
 
 if TYPE_CHECKING:
     from tests.integration.conftest import World
@@ -110,6 +117,43 @@ async def test_killed_at_an_object(world: "World") -> None:
 
     assert set() == world.object_names()
     assert [] == await names(world, superseded_objects.c.name)
+
+
+async def test_swept_without_a_purge(world: "World") -> None:
+    """What a restored backup brings back of a purged policy's content goes, and of no other policy's."""
+    await world.mailbox(A, *BODIES)
+    await switch(world, "policy-p")
+    recovering: Any = Unrestored()
+    sweeping = SweepPurged(world.store, recovering, ContentPurger(world.store, world.objects, world.settings))
+    async with world.store.begin(CAUSE) as unit:
+        await sweep(unit, "acme", "policy-p", timedelta())
+    with pytest.raises(KeyRefused, match="is not purged"):
+        await take(world, sweeping)
+    async with world.store.begin(CAUSE) as unit:
+        await unit.execute(update(policies).where(policies.c.id == "policy-p").values(state="purged"))
+    while await take(world, sweeping):
+        pass
+
+    assert (set(), []) == (world.object_names(), await names(world, container_keys.c.policy_id))
+
+
+class Unrestored:
+    """Be a custodian whose database is as new as its mark."""
+
+    async def refuse_restored(self) -> None:
+        """Refuse nothing."""
+
+
+async def take(world: "World", sweeping: SweepPurged) -> bool:
+    """Take a step of the job, and say whether there was anything left."""
+    job = await claim(world.store, RECOVERY_HANDLER, "test", 0.0)
+    assert job is not None
+    world.clock.advance(1)
+    step = await sweeping.plan(job, Asker(service(job.kind), CAUSE))
+    if step is not None:
+        async with world.store.begin(CAUSE) as unit:
+            await sweeping.apply(unit, job, step)
+    return step is not None
 
 
 async def test_law_16_who_wrapped_before(world: "World") -> None:

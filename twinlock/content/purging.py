@@ -63,12 +63,16 @@ class ContentPurger:
             reach(CrashPoint.PURGE_OBJECT_DELETED)
         return Step(container_id, tuple(row.name for row in rows))
 
-    async def apply(self, unit: Unit, purge_id: str, step: Step) -> Destroyed:
-        """Delete the rows of what was swept and a batch of others, and the container when nothing is left of it."""
+    async def apply(self, unit: Unit, purge_id: str | None, step: Step) -> Destroyed:
+        """Delete the rows of what was swept and a batch of others, and the container when nothing is left of it.
+
+        Without a purge nothing is kept for a certificate.
+        """
         locked = await containers.lock(unit, step.container_id)
         if locked is None:
             return Destroyed()
-        await _note(unit, purge_id, locked)
+        if purge_id is not None:
+            await _note(unit, purge_id, locked)
         swept = await unit.execute(delete(superseded_objects).where(superseded_objects.c.name.in_(step.swept)))
         await _take_intents(unit, locked)
         gone = await self._delete_batch(unit, locked)
