@@ -75,10 +75,11 @@ async def _init(settings: Settings, timeout: float) -> bool:
     written = _write_settings(settings.home / SETTINGS)
     clock = clock_for(settings)
     async with open_store(settings, clock) as store:
+        before = await migrate.current(store.engine)
         migrated = await migrate.upgrade(store.engine)
         async with store.begin(Cause(new_id())) as unit:
             migrated |= await ensure_installation(unit)
-        await make_mark(settings.home, store, migrated=migrated)
+        await make_mark(settings.home, store, before)
         # The provider's own keys are made here and now, whatever carries the events later.
         async with embedded(settings, clock, store) as parts:
             made = await _make_provider(parts, timeout)

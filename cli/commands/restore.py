@@ -3,6 +3,7 @@
 from collections.abc import Iterator
 from contextlib import contextmanager
 from dataclasses import asdict
+from datetime import timedelta
 from pathlib import Path
 from typing import IO, Annotated, Any
 
@@ -28,7 +29,11 @@ Entries = Annotated[
 ]
 Loss = Annotated[
     str | None,
-    typer.Option("--accept-loss", metavar="REASON", help="Serve without what was forgotten; it is audited."),
+    typer.Option(
+        "--accept-loss",
+        metavar="REASON",
+        help="Serve without what is forgotten, but for what the entries tell; it is audited.",
+    ),
 ]
 
 
@@ -40,14 +45,16 @@ def register(app: typer.Typer) -> None:
 @command(noun, "check")
 async def check(session: Session, checkpoint: Kept = None, entries: Entries = None, accept_loss: Loss = None) -> Result:
     """Replay revocations, approvals and purges that a restored database has forgotten, then allow serving."""
-    if accept_loss is not None and (entries is not None or not accept_loss.strip()):
-        raise UsageFault("a loss is accepted with a reason, and without entries", hint="leave out one of them")
+    if accept_loss is not None and not accept_loss.strip():
+        raise UsageFault("a loss is accepted with a reason", hint="say why nothing newer is there")
     restoring = _restoring(session, checkpoint)
-    if accept_loss is not None:
-        checked = await restoring.accept(session.cause, accept_loss)
-        return _result(checked, f"serving from the database as it is, without what it lacks: {checked.lacked or '-'}")
     with _lines(entries) as lines:
-        checked = await restoring.check(session.cause, lines)
+        if accept_loss is None:
+            checked = await restoring.check(session.cause, lines)
+        else:
+            checked = await restoring.accept(session.cause, accept_loss, lines)
+    if accept_loss is not None and entries is None:
+        return _result(checked, f"serving from the database as it is, without what it lacks: {checked.lacked or '-'}")
     said = f"replayed {checked.replayed} of {checked.entries} lost entries" if checked.lacked else "nothing was lost"
     return _result(checked, f"{said}; this installation serves")
 
@@ -62,7 +69,8 @@ def _restoring(session: Session, checkpoint: Path | None) -> Restoring:
         ((_, signed),) = read_kept(place, checkpoint).items()
         kept = Mark(0, signed)
     public = home.read_checkpoint_public(place)
-    return Restoring(parts.store, audit, home.read_audit_key(place), public, marks_of(place), kept)
+    keep = timedelta(seconds=parts.settings.content.objects_keep)
+    return Restoring(parts.store, audit, home.read_audit_key(place), public, marks_of(place), kept, keep)
 
 
 @contextmanager

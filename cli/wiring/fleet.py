@@ -1,5 +1,7 @@
 """A fleet: every worker has its own login, a broker carries the events, and only custodians have the vaults."""
 
+import asyncio
+import logging
 import os
 import socket
 from collections.abc import AsyncIterator, Mapping
@@ -12,6 +14,7 @@ from cli.settings import Settings
 from cli.wiring.embedded import certifying_in, local_custodian, local_recovering
 from cli.wiring.health import Consuming, health_of_broker, health_of_publishing, health_of_store
 from cli.wiring.looks import looks_of
+from cli.wiring.marking import move_mark
 from cli.wiring.parts import Carrying, Certifying, Parts, build
 from cli.wiring.sealing import of_fleet
 from cli.wiring.webhooks import open_senders, sending
@@ -40,7 +43,10 @@ from workers.roster import ROSTER, Periodic, handlers_of, upkeep_of
 from workers.runtime import Drain, Fleet, Loop
 from workers.tik_cache_refresher.hosting import Hosting, keeping
 
+log = logging.getLogger(__name__)
+
 AUDIT_WRITER = TIK_CACHE_REFRESHER
+_LEAVE_SECONDS = 3.0
 # What one command could not publish must not wait when the next one could.
 _OF_COMMANDS = RelaySettings(longest_put_off=1.0)
 
@@ -76,7 +82,17 @@ async def operator(settings: Settings, clock: Clock, store: Store) -> AsyncItera
         custodian = _remote(stack, settings, clock, store, OPERATOR)
         relay = Relay(store, transport, clock, _OF_COMMANDS)
         stack.push_async_callback(relay.let_go)
+        stack.push_async_callback(_note_restores, settings, store)
         yield build(settings, clock, store, custodian, Carrying(relay, lambda: transport.trouble))
+
+
+async def _note_restores(settings: Settings, store: Store) -> None:
+    """Move the mark of the operator's home on, where it is not that of a custodian, which does so all the time."""
+    try:
+        async with asyncio.timeout(_LEAVE_SECONDS):
+            await move_mark(settings.home, store)
+    except Exception as fault:  # noqa: BLE001  # what was done is done; the next command moves it on
+        log.warning("the mark of this home could not be moved on: %s", type(fault).__name__)
 
 
 @asynccontextmanager

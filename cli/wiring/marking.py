@@ -2,6 +2,7 @@
 
 import json
 import os
+from contextlib import suppress
 from dataclasses import dataclass
 from pathlib import Path
 
@@ -9,10 +10,12 @@ from sqlalchemy import select
 
 from cli.home import MARK
 from twinlock.custody.chain import Signed
-from twinlock.custody.mark import Mark, RestoreGuard, lacking
+from twinlock.custody.mark import Mark, Restored, RestoreGuard
 from twinlock.errors import TwinlockError
 from twinlock.store.tables.custody import audit_seals
 from twinlock.store.unit import Store
+
+_WITH_MARKS = "0009"  # the first revision of a database whose home can have had one
 
 
 @dataclass(frozen=True, slots=True)
@@ -26,7 +29,7 @@ class MarkFile:
         try:
             said = json.loads(self.path.read_bytes())
             signed = said["statement"] and Signed(said["statement"].encode(), bytes.fromhex(said["signature"]))
-            return Mark(int(said["epoch"]), signed or None)
+            return Mark(int(said["epoch"]), signed or None, str(said.get("change", "")))
         except FileNotFoundError:
             return None
         except (ValueError, KeyError, TypeError, AttributeError):
@@ -38,6 +41,7 @@ class MarkFile:
         signed = mark.signed
         said = {
             "epoch": mark.epoch,
+            "change": mark.change,
             "statement": signed and signed.statement.decode(),
             "signature": signed and signed.signature.hex(),
         }
@@ -65,20 +69,24 @@ def guard_of(home: Path) -> RestoreGuard:
     return RestoreGuard(marks_of(home))
 
 
-async def make_mark(home: Path, store: Store, *, migrated: bool) -> None:
-    """Give a home its first mark; one whose database has a past, in today's shape, has lost it and gets none."""
+async def make_mark(home: Path, store: Store, revision: str | None) -> None:
+    """Give a home its first mark; one whose database has a past with marks has lost it and gets none.
+
+    `revision` is that of the database before it was migrated, if that was just now.
+    """
     marks = marks_of(home)
     if marks.read() is not None:
         return
     async with store.read() as reader:
         has_past = await reader.scalar(select(audit_seals.c.number).limit(1)) is not None
-    if migrated or not has_past:
+    if not has_past or (revision is not None and revision < _WITH_MARKS):
         marks.write(Mark())
 
 
 async def move_mark(home: Path, store: Store) -> None:
-    """Move the mark on to what was sealed just now, unless the database is older than it."""
-    guard = guard_of(home)
-    async with store.read() as reader:
-        if not await lacking(reader, guard.marks.read()):
-            await guard.move_on(reader)
+    """Move the mark on to what is there now, where the home has one and the database is no older than it."""
+    if marks_of(home).read() is None:
+        return
+    with suppress(Restored):  # whoever reads or writes is told
+        async with store.read() as reader:
+            await guard_of(home).check(reader)

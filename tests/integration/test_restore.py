@@ -205,6 +205,23 @@ def test_loss_accepted(home: Home) -> None:
     assert 9 == home("mailbox", "export", "ann@acme.example", str(home.folder / "out"))["exported"]
 
 
+def test_loss_accepted_in_part(home: Home) -> None:
+    """What an older export tells is replayed by the operator's word, and what came after it stays forgotten."""
+    home.back_up()
+    home("policy", "revoke", "acme/p")
+    _, log = home.keep()
+    home("key", "probe", "local://left/a")
+    home.restore()
+
+    assert "a newer one is needed" in home.refused("restore", "check", "--entries", log)
+    found = home("restore", "check", "--entries", log, "--accept-loss", "nothing newer is left")
+
+    assert (1, []) == (found["replayed"], found["unreplayed"])
+    assert "revoked" == home("policy", "show", "acme/p")["state"]
+    assert NOTHING == home("restore", "check")
+    assert home("audit", "verify")["intact"]
+
+
 def test_service_policy_rolls(home: Home) -> None:
     """The provider's own policy is rolled like any other, and what lies under it is as it was."""
     home("mailbox", "add", "bob@acme.example", "--tenant", "acme")

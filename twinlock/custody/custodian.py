@@ -96,7 +96,7 @@ class LocalCustodian:
         self.looks = KeyLooks(store, vaults, guards, clock, settings)
         self.ahead = RefreshAhead(store, clock, settings, examiner, self._attempts, rng)
         instance = instance or Instance(new_id(), "custodian")
-        self.epoch = Epoch(store, self._attempts.cache, clock, settings, instance, self._report, guard)
+        self.epoch = Epoch(store, self._attempts.cache, clock, settings, instance, self._report, audit, guard)
 
     async def probe(self, uri: str, asker: Asker) -> Probe:
         """Check a root key live."""

@@ -15,6 +15,7 @@ from typing import TypeVar
 from sqlalchemy.exc import SQLAlchemyError
 
 from twinlock.custody import register, revocations
+from twinlock.custody.audit import AuditLog
 from twinlock.custody.cache import KeyCache
 from twinlock.custody.errors import KeyNotYet
 from twinlock.custody.flight import SingleFlight
@@ -33,7 +34,10 @@ _TROUBLE = (TimeoutError, SQLAlchemyError, DatabaseUnavailable, StaleRead, OSErr
 
 
 class Epoch:
-    """Confirm revocations for one process, whose keys are in `cache`; `report` says what it holds, for people."""
+    """Confirm revocations for one process, whose keys are in `cache`; `report` says what it holds, for people.
+
+    What it announces it writes to `audit`.
+    """
 
     def __init__(
         self,
@@ -43,6 +47,7 @@ class Epoch:
         settings: CustodySettings,
         instance: Instance,
         report: Callable[[], register.Report],
+        audit: AuditLog,
         guard: RestoreGuard | None = None,
     ) -> None:
         self._store = store
@@ -51,6 +56,7 @@ class Epoch:
         self._settings = settings
         self._instance = instance
         self._report = report
+        self._audit = audit
         self._guard = guard
         self._turn = asyncio.Lock()
         self._inline = SingleFlight[None]()  # a crowd that waits for one lock would come out of it one by one
@@ -171,7 +177,6 @@ class Epoch:
             self._until = None
             self._cache.close()
             raise
-        await self._guard.move_on(reader)
 
     async def _write(self) -> None:
         self._registered = True  # also where this is cancelled: it may be done all the same
@@ -183,7 +188,8 @@ class Epoch:
             untold = await revocations.unannounced(reader)
         for number in untold:
             async with self._store.begin(Cause(new_id())) as unit:
-                await revocations.announce(unit, number)
+                if (told := await revocations.announce(unit, number)) is not None:
+                    await self._audit.append(unit, told)
 
     def _note(self, trouble: str) -> None:
         if bool(trouble) != self._trouble:

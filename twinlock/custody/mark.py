@@ -30,10 +30,14 @@ class Restored(KeyRefused):
 
 @dataclass(frozen=True, slots=True)
 class Mark:
-    """Hold the newest revocation and the newest checkpoint that were seen."""
+    """Hold the newest revocation and the newest checkpoint that were seen.
+
+    `change` says what that revocation was, where it is known: a restored database takes its number for another one.
+    """
 
     epoch: int = 0
     signed: Signed | None = None
+    change: str = ""
 
     @property
     def seal(self) -> int:
@@ -84,20 +88,22 @@ class RestoreGuard:
     marks: Marks
 
     async def check(self, reader: Reader) -> None:
-        """Raise `Restored` where the database is older than the mark, or the mark is gone."""
+        """Raise `Restored` where the database is older than the mark, or the mark is gone; else move the mark on.
+
+        The reader has written nothing itself yet: a mark is of what is there for good.
+        """
         if lacks := await lacking(reader, self.marks.read()):
             raise Restored(lacks)
-
-    async def move_on(self, reader: Reader) -> None:
-        """Take note of what the database holds by now; it was checked."""
-        known, found = self.marks.read(), await newest(reader)
+        found = await newest(reader)
+        known = self.marks.read()  # only now: others may have moved it on meanwhile, and it never goes back
         if known is not None and known != found and known.seal <= found.seal and known.epoch <= found.epoch:
             self.marks.write(found)
 
 
 async def newest(reader: Reader) -> Mark:
     """Return the mark that a database as it is now deserves."""
-    return Mark(await revocations.newest(reader), await newest_checkpoint(reader))
+    number = await revocations.newest(reader)
+    return Mark(number, await newest_checkpoint(reader), await revocations.told(reader, number))
 
 
 async def lacking(reader: Reader, mark: Mark | None) -> str:
@@ -106,6 +112,8 @@ async def lacking(reader: Reader, mark: Mark | None) -> str:
         return "this home holds no mark of how far it was"
     if await revocations.newest(reader) < mark.epoch:
         return f"it lacks revocation {mark.epoch}"
+    if mark.change and await revocations.told(reader, mark.epoch) != mark.change:
+        return f"its revocation {mark.epoch} is another one"
     return await lacking_checkpoint(reader, mark)
 
 

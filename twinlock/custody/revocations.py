@@ -44,9 +44,14 @@ async def change(unit: Unit, policy_id: str, state: PolicyState, audit: AuditLog
 
 async def lock(unit: Unit, policy_id: str) -> Policy:
     """Return a policy as it stays for the rest of the transaction, with the right to take the next number."""
-    if unit.connection.dialect.name == "postgresql":
-        await unit.execute(select(func.pg_advisory_xact_lock(func.hashtextextended("revocations", 0))))
+    await lock_numbers(unit)
     return await read_policy(unit, policy_id, lock=True)
+
+
+async def lock_numbers(unit: Unit) -> None:
+    """Let nobody else take a number for the rest of the transaction."""
+    if unit.connection.dialect.name == "postgresql":  # SQLite has one writer anyway
+        await unit.execute(select(func.pg_advisory_xact_lock(func.hashtextextended("revocations", 0))))
 
 
 async def move(unit: Unit, locked: Policy, state: PolicyState, *, told: bool = False) -> Change:
@@ -83,6 +88,13 @@ async def newest(reader: Reader) -> int:
     return await reader.scalar(select(func.max(revocations.c.number))) or 0
 
 
+async def told(reader: Reader, number: int) -> str:
+    """Say in a word what a number stands for, or nothing where there is none."""
+    row = revocations.c
+    found = await reader.row(select(row.policy_id, row.state).where(row.number == number))
+    return "" if found is None else f"{found.state}:{found.policy_id}"
+
+
 async def after(reader: Reader, number: int) -> Sequence[Row[tuple[int, str]]]:
     """Return number and policy of everything later than a number, in order."""
     row = revocations.c
@@ -96,12 +108,16 @@ async def unannounced(reader: Reader) -> Sequence[int]:
     return [each.number for each in found]
 
 
-async def announce(unit: Unit, number: int) -> None:
-    """Tell of a revocation or its lifting with an event and an alert, once; nothing depends on either."""
+async def announce(unit: Unit, number: int) -> AuditEntry | None:
+    """Tell of a revocation or its lifting with an event and an alert, once; nothing depends on either.
+
+    Return the entry for whoever has an audit log, as who revoked may have had none: only what is in it outlives a
+    restore of the database.
+    """
     row = revocations.c
     first = update(revocations).where(row.number == number, row.announced.is_(False)).values(announced=True)
     if not (await unit.execute(first)).rowcount:
-        return
+        return None
     told = await unit.row(select(row.policy_id, row.state, row.publisher).where(row.number == number))
     assert told is not None  # noqa: S101  # it was updated just now
     policy, state = await read_policy(unit, told.policy_id), PolicyState(told.state)
@@ -117,3 +133,5 @@ async def announce(unit: Unit, number: int) -> None:
             detail=f"policy {policy} is {state.value} since {told.publisher} said so",
         )
     )
+    detail = {"number": number, "state": state.value, "publisher": told.publisher}
+    return AuditEntry("revocation-announced", policy.tenant_id, policy.id, detail)

@@ -1,23 +1,26 @@
 """Hold a database against the newest checkpoint, replay what it lacks, and let it be served from again."""
 
-from collections.abc import Iterable
-from dataclasses import dataclass, field
-from typing import Any
+from collections.abc import Iterable, Sequence
+from dataclasses import dataclass, field, replace
+from datetime import timedelta
 
-from sqlalchemy import select
-
+from twinlock.custody import revocations
 from twinlock.custody.audit import AuditEntry, AuditLog, Scalar
 from twinlock.custody.inspection import Inspection
 from twinlock.custody.mark import Mark, Marks, lacking, newest
 from twinlock.errors import TwinlockError
-from twinlock.restoring.effects import Unreplayed, replay
-from twinlock.restoring.exported import read_export
-from twinlock.restoring.importing import put_back
-from twinlock.store.tables.custody import audit_seals
-from twinlock.store.unit import Cause, Reader, Store
+from twinlock.restoring.changes import FILLED, Placed, fill, missing, place
+from twinlock.restoring.effects import replay
+from twinlock.restoring.exported import Exported, read_export
+from twinlock.restoring.importing import put_back, write_again
+from twinlock.restoring.states import Came, set_states
+from twinlock.restoring.unreplayed import Unreplayed
+from twinlock.store.unit import Cause, Store, Unit
 
 _NO_MARK = "name a checkpoint that was kept elsewhere: twinlock restore check --checkpoint FILE"
 _NO_ENTRIES = "name a newer export of the audit log: twinlock restore check --entries FILE"
+_SHORT = "find a newer one, or replay it all the same: --accept-loss REASON beside --entries FILE"
+_UNTOLD = "no entry tells of this revocation: see to it that no policy is served that was revoked"
 
 
 @dataclass(frozen=True, slots=True)
@@ -32,7 +35,10 @@ class Checked:
 
 @dataclass(slots=True)
 class Restoring:
-    """Check one installation; `kept` is the newest checkpoint that somebody kept elsewhere."""
+    """Check one installation; `kept` is the newest checkpoint that somebody kept elsewhere.
+
+    Content of a purged policy that came back is destroyed after `keep`, until when a newer backup may take its place.
+    """
 
     store: Store
     audit: AuditLog
@@ -40,13 +46,12 @@ class Restoring:
     public: bytes
     marks: Marks
     kept: Mark | None = None
+    keep: timedelta = timedelta(days=14)
     lacked: str = field(default="", init=False)
 
     async def check(self, cause: Cause, lines: Iterable[str] | None) -> Checked:
         """Replay from an exported log what the database lacks; raise where it lacks something that is not there."""
-        wanted = self._wanted()
-        async with self.store.read() as reader:
-            self.lacked = await lacking(reader, wanted)
+        wanted = await self._look()
         if not self.lacked:
             await self._agree()
             return Checked()
@@ -54,47 +59,76 @@ class Restoring:
             raise TwinlockError(self.lacked, hint=_NO_MARK)
         if lines is None:
             raise TwinlockError(f"the database was restored from a backup: {self.lacked}", hint=_NO_ENTRIES)
-        checked = await self._replay(cause, lines, wanted)
-        await self._agree()
-        return checked
+        return await self._replay(cause, await self._read(lines, wanted), wanted)
 
-    async def accept(self, cause: Cause, reason: str) -> Checked:
-        """Serve from the database as it is, by the operator's word; what it has forgotten stays forgotten."""
-        async with self.store.begin(cause) as unit:
-            lacked = await lacking(unit, self._wanted())
-            detail = {"lacks": lacked, "reason": reason, "sender": unit.sender}
-            await self.audit.append(unit, AuditEntry("restore-accepted", None, None, detail))
-        await self._agree()
-        return Checked(lacked)
+    async def accept(self, cause: Cause, reason: str, lines: Iterable[str] | None = None) -> Checked:
+        """Serve by the operator's word, though something lacks; what an exported log has of it is replayed.
 
-    def _wanted(self) -> Mark | None:
-        """Return the newest of what is known: the home's own mark, or what was kept elsewhere."""
-        mark, kept = self.marks.read(), self.kept
-        if mark is None or kept is None:
-            return mark or kept
-        return Mark(max(mark.epoch, kept.epoch), (kept if kept.seal > mark.seal else mark).signed)
+        What the database has forgotten beyond that stays forgotten.
+        """
+        wanted = await self._look() or Mark()
+        exported = Exported()
+        if lines is not None and self.lacked:
+            exported = await self._read(lines, wanted, whole=False)
+        return await self._replay(cause, exported, wanted, reason)
 
-    async def _replay(self, cause: Cause, lines: Iterable[str], wanted: Mark) -> Checked:
+    async def _look(self) -> Mark | None:
+        """Find what lacks of the newest that is known: the home's own mark, or what was kept elsewhere."""
+        wanted, kept = self.marks.read(), self.kept
+        if wanted is None or kept is None:
+            wanted = wanted or kept
+        elif kept.seal > wanted.seal:
+            wanted = replace(wanted, signed=kept.signed)
         async with self.store.read() as reader:
-            heads = await _heads(reader)
-        exported = read_export(lines, heads, Inspection(self.audit_key, self.public), wanted)
+            self.lacked = await lacking(reader, wanted)
+        return wanted
+
+    async def _read(self, lines: Iterable[str], wanted: Mark, *, whole: bool = True) -> Exported:
+        async with self.store.read() as reader:
+            return await read_export(reader, lines, Inspection(self.audit_key, self.public), wanted, whole=whole)
+
+    async def _replay(self, cause: Cause, exported: Exported, wanted: Mark, accepted: str = "") -> Checked:
         async with self.store.begin(cause) as unit:
-            lost = await put_back(unit, exported, wanted, self.audit_key, self.store)
-            came = [await replay(unit, entry) for entry in lost]
-            failed = tuple(each for each in came if isinstance(each, Unreplayed))
-            done = sum(each is True for each in came)
-            detail: dict[str, Scalar] = {"lacked": self.lacked, "entries": len(lost), "replayed": done}
-            detail |= {"unreplayed": len(failed), "sender": unit.sender}
-            await self.audit.append(unit, AuditEntry("restore-checked", None, None, detail))
-            if lacks := await lacking(unit, wanted):
-                raise TwinlockError(f"even with that export {lacks}", hint="find a newer one, or accept the loss")
-        return Checked(self.lacked, len(lost), done, failed)
+            await revocations.lock_numbers(unit)  # before the writers of the audit log, as whoever revokes takes them
+            back = await put_back(unit, exported, wanted)
+            placed = await place(unit, back.lost, back.strays, wanted.epoch)
+            await write_again(unit, back.strays, placed.moved, self.audit_key, self.store)
+            came = Came()
+            for entry in back.lost:
+                came.note(await replay(unit, entry))
+            came.add(await set_states(unit, back.lost, placed, self.keep))
+            filled = await missing(unit, placed, wanted.epoch)
+            if not accepted:
+                came.unreplayed += _untold(filled, placed)
+            await fill(unit, filled)
+            await self._note(unit, len(back.lost), came, filled, accepted)
+            seen = replace(wanted, change="") if wanted.epoch in filled else wanted
+            if not accepted and (lacks := await lacking(unit, seen)):
+                raise TwinlockError(f"even with that export {lacks}", hint=_SHORT)
+        await self._agree()
+        return Checked(self.lacked, len(back.lost), came.replayed, tuple(came.unreplayed))
+
+    async def _note(self, unit: Unit, lost: int, came: Came, filled: Sequence[int], accepted: str) -> None:
+        said: dict[str, Scalar] = {"lacked": self.lacked, "entries": lost, "replayed": came.replayed}
+        said |= {"unreplayed": len(came.unreplayed), "sender": unit.sender}
+        kind = "restore-checked"
+        if accepted:
+            kind, said = "restore-accepted", {**said, "lacks": said.pop("lacked"), "reason": accepted}
+        detail = {**said, FILLED: filled} if filled else said
+        await self.audit.append(unit, *came.audited, AuditEntry(kind, None, None, detail))
 
     async def _agree(self) -> None:
         async with self.store.read() as reader:
             self.marks.write(await newest(reader))
 
 
-async def _heads(reader: Reader) -> dict[int, bytes]:
-    rows: Any = await reader.rows(select(audit_seals.c.number, audit_seals.c.head))
-    return {row.number: row.head for row in rows}
+def _untold(filled: Sequence[int], placed: Placed) -> list[Unreplayed]:
+    """Name the numbers that nothing explains; raise where a newer export may do so, for that may be a revocation.
+
+    Older versions took some without naming them. One below a number that is told of has no entry in any export.
+    """
+    if len(filled) <= placed.unnumbered:
+        return []
+    if filled[-1] > placed.last:
+        raise TwinlockError(f"even with that export it lacks revocation {filled[-1]}", hint=_SHORT)
+    return [Unreplayed("revocation", "", number, _UNTOLD) for number in filled]

@@ -1,50 +1,31 @@
 """What entries of the audit log did to other tables, done again where a restored database has forgotten it.
 
-Only what must not be undone by a restore: revocations and their lifting, what approvals came to, changes of approvers,
-purges, and keys of workers that were retired. Each is done at most once, and a second time changes nothing.
+Only what must not be undone by a restore, beside the states of policies: what approvals came to, changes of approvers,
+availability keys and rights that are gone, and keys of workers that were retired. A second time changes nothing.
 """
 
 from collections.abc import Awaitable, Callable, Mapping
-from dataclasses import dataclass
 from datetime import datetime
 from types import MappingProxyType
 from typing import Any
 
-from sqlalchemy import delete, func, insert, select, update
+from sqlalchemy import delete, select, update
 
-from schemas.identifiers import ApprovalState, PolicyState
+from schemas.identifiers import ApprovalState
 from twinlock.approvals.approvers import add_link, read_approvers
 from twinlock.approvals.chain import BrokenChain, Change, Link, Signature
-from twinlock.custody import revocations
 from twinlock.custody.decision import AvailabilityKeyState
-from twinlock.purging.resuming import can_resume, resume
+from twinlock.restoring.unreplayed import Unreplayed
 from twinlock.store.tables.approvals import approvals
-from twinlock.store.tables.custody import (
-    audit_entries,
-    availability_keys,
-    enrolled_workers,
-    policies,
-    policy_key_copies,
-)
-from twinlock.store.tables.custody import revocations as revocation_rows
+from twinlock.store.tables.custody import availability_keys, enrolled_workers
+from twinlock.store.tables.publishers import publishers
 from twinlock.store.tables.tenants import tenants
-from twinlock.store.unit import Reader, Unit
+from twinlock.store.unit import Unit
 
 DONE, KNOWN = "", "it is known already"
 _GONE = "what it is about is not in this database"
-_PURGE_AGAIN = "what two approvers signed of it is not in this database: the policy is revoked, purge it again"
 
 Replay = Callable[[Unit, Any], Awaitable[str]]  # returns why an entry could not be replayed, or DONE
-
-
-@dataclass(frozen=True, slots=True)
-class Unreplayed:
-    """Name an entry that could not be replayed, and why."""
-
-    kind: str
-    writer: str
-    sequence: int
-    why: str
 
 
 async def replay(unit: Unit, entry: Any) -> Unreplayed | bool:
@@ -55,72 +36,14 @@ async def replay(unit: Unit, entry: Any) -> Unreplayed | bool:
     why = await work(unit, entry)
     if why in (DONE, KNOWN):
         return why == DONE
-    return Unreplayed(entry.kind, entry.writer, entry.sequence, why)
-
-
-async def _set_state(unit: Unit, entry: Any, state: PolicyState, number: int | None = None) -> str:
-    row = policies.c
-    found = await unit.row(select(row.state, row.version).where(row.id == entry.policy_id).with_for_update())
-    if found is None:
-        return _GONE
-    taken = await unit.row(select(revocation_rows).where(revocation_rows.c.number == number))
-    if taken is not None and (taken.policy_id, taken.state) == (entry.policy_id, state):
-        return KNOWN
-    if number is None or taken is not None:  # somebody has revoked something else by this number since the restore
-        number = await revocations.newest(unit) + 1
-    values = {"number": number, "policy_id": entry.policy_id, "state": state.value, "at": entry.at}
-    await unit.execute(insert(revocation_rows).values(**values, publisher=entry.writer, announced=True))
-    moved = {"state": state.value, "version": found.version + 1}
-    await unit.execute(update(policies).where(row.id == entry.policy_id).values(moved))
-    return DONE
-
-
-async def _revoked(unit: Unit, entry: Any) -> str:
-    return await _set_state(unit, entry, PolicyState.REVOKED, entry.detail["number"])
-
-
-async def _restored(unit: Unit, entry: Any) -> str:
-    return await _set_state(unit, entry, PolicyState.ACTIVE, entry.detail["number"])
-
-
-async def _purge_begun(unit: Unit, entry: Any) -> str:
-    """Have the purge go on, copies gone, where its request came back as well; else nobody is served until another."""
-    request, told = entry.detail["request"], entry.detail["availability_keys"]
-    if await can_resume(unit, request):
-        why = await _set_state(unit, entry, PolicyState.PURGING)
-        if why == DONE:
-            await resume(unit, request, entry.at, told)
-        return why
-    if await _is_certified(unit, entry):
-        return KNOWN  # a later entry ends it
-    return await _set_state(unit, entry, PolicyState.REVOKED) or _PURGE_AGAIN
-
-
-async def _is_certified(reader: Reader, entry: Any) -> bool:
-    row = audit_entries.c
-    ended = (row.kind == "purge-certified", row.policy_id == entry.policy_id)
-    return bool(await reader.scalar(select(func.count()).select_from(audit_entries).where(*ended)))
-
-
-async def _purge_given_up(unit: Unit, entry: Any) -> str:
-    return await _set_state(unit, entry, PolicyState(entry.detail["state"]), entry.detail["number"])
-
-
-async def _purged(unit: Unit, entry: Any) -> str:
-    """Forget every copy of its keys once more: with them nothing under the policy could ever be opened again."""
-    why = await _set_state(unit, entry, PolicyState.PURGED)
-    if why == DONE:
-        copies, kept = policy_key_copies.c, availability_keys.c
-        await unit.execute(delete(policy_key_copies).where(copies.policy_id == entry.policy_id))
-        gone = {"state": AvailabilityKeyState.DESTROYED.value}
-        await unit.execute(update(availability_keys).where(kept.policy_id == entry.policy_id).values(gone))
-    return why
+    return Unreplayed.of(entry, why)
 
 
 async def _key_destroyed(unit: Unit, entry: Any) -> str:
-    key = availability_keys.c
-    mine = update(availability_keys).where(key.policy_id == entry.policy_id, key.uri == entry.detail["uri"])
+    # By its URI alone: a removed tenant's keys were destroyed as the provider's own.
     gone = {"state": AvailabilityKeyState.DESTROYED.value}
+    key = availability_keys.c
+    mine = update(availability_keys).where(key.uri == entry.detail["uri"], key.state != gone["state"])
     return DONE if (await unit.execute(mine.values(gone))).rowcount else KNOWN
 
 
@@ -128,21 +51,30 @@ async def _recovered(_unit: Unit, _entry: Any) -> str:
     return "its keys of before the recovery are back, and those of after it are not in the log: recover it again"
 
 
-async def _settle_approval(unit: Unit, entry: Any, state: ApprovalState) -> str:
+async def _settle_approval(unit: Unit, request: str, state: ApprovalState, *over: ApprovalState) -> str:
     row = approvals.c
-    undecided = (ApprovalState.OPEN.value, ApprovalState.APPROVED.value)
-    mine = update(approvals).where(row.id == entry.detail["request"], row.state.in_(undecided))
+    undecided = (ApprovalState.OPEN.value, ApprovalState.APPROVED.value, *over)
+    mine = update(approvals).where(row.id == request, row.state.in_(undecided))
     if (await unit.execute(mine.values(state=state.value, version=row.version + 1))).rowcount:
         return DONE
     return KNOWN  # settled already, or asked for after the backup: then nobody can use it
 
 
 async def _approval_done(unit: Unit, entry: Any) -> str:
-    return await _settle_approval(unit, entry, ApprovalState.DONE)
+    # What was carried out was so, also where it was too late for it in the restored database, or called off.
+    over = (ApprovalState.EXPIRED, ApprovalState.CANCELLED)
+    return await _settle_approval(unit, entry.detail["request"], ApprovalState.DONE, *over)
 
 
 async def _approval_cancelled(unit: Unit, entry: Any) -> str:
-    return await _settle_approval(unit, entry, ApprovalState.CANCELLED)
+    return await _settle_approval(unit, entry.detail["request"], ApprovalState.CANCELLED)
+
+
+async def _purge_given_up(unit: Unit, entry: Any) -> str:
+    """End the request as well: a worker gives up without cancelling it."""
+    if "request" not in entry.detail:
+        return KNOWN  # as versions wrote it that had another entry for that, or none
+    return await _settle_approval(unit, entry.detail["request"], ApprovalState(entry.detail["ended"]))
 
 
 async def _approver_changed(unit: Unit, entry: Any) -> str:
@@ -182,13 +114,24 @@ async def _key_retired(unit: Unit, entry: Any) -> str:
     return DONE if (await unit.execute(mine.values(retired_at=entry.at))).rowcount else KNOWN
 
 
+async def _publisher_added(_unit: Unit, entry: Any) -> str:
+    return f"publisher {entry.detail['user']} has the rights of before, if any: add it again"
+
+
+async def _publisher_removed(unit: Unit, entry: Any) -> str:
+    gone = await unit.execute(delete(publishers).where(publishers.c.user == entry.detail["user"]))
+    return DONE if gone.rowcount else KNOWN
+
+
+async def _tenant_removed(unit: Unit, entry: Any) -> str:
+    if await unit.row(select(tenants.c.id).where(tenants.c.id == entry.tenant_id)) is None:
+        return KNOWN
+    return f"tenant {entry.detail['tenant']} is back with all that was its own: remove it again"
+
+
 REPLAYS: Mapping[str, Replay] = MappingProxyType(
     {
-        "policy-revoked": _revoked,
-        "policy-restored": _restored,
-        "purge-begun": _purge_begun,
         "purge-given-up": _purge_given_up,
-        "purge-certified": _purged,
         "availability-key-destroyed": _key_destroyed,
         "policy-key-recovered": _recovered,
         "approval-done": _approval_done,
@@ -196,5 +139,8 @@ REPLAYS: Mapping[str, Replay] = MappingProxyType(
         "approver-added": _approver_changed,
         "approver-removed": _approver_changed,
         "worker-key-retired": _key_retired,
+        "publisher-added": _publisher_added,
+        "publisher-removed": _publisher_removed,
+        "tenant-removed": _tenant_removed,
     }
 )

@@ -1,17 +1,22 @@
 """Read an exported audit log, and believe nothing but what its MACs, its chain and a signed checkpoint vouch for."""
 
 import json
-from collections.abc import Iterable, Iterator, Mapping
+from collections.abc import Iterable, Iterator
 from dataclasses import dataclass, field
 from datetime import datetime
 from itertools import groupby
 from types import SimpleNamespace
 from typing import Any
 
+from sqlalchemy import select
+
+from twinlock.custody.auditing import PAGE
 from twinlock.custody.chain import Run, Signed
 from twinlock.custody.inspection import Inspection
 from twinlock.custody.mark import Mark
 from twinlock.errors import TwinlockError
+from twinlock.store.tables.custody import audit_seals
+from twinlock.store.unit import Reader
 
 _UNREADABLE = (ValueError, KeyError, TypeError, AttributeError)
 
@@ -48,37 +53,62 @@ class Exported:
         yield from self.tail
 
 
-def read_export(lines: Iterable[str], heads: Mapping[int, bytes], inspection: Inspection, newest: Mark) -> Exported:
-    """Check a log from its first entry to its end; `heads` are those of the database's seals.
+async def read_export(
+    reader: Reader, lines: Iterable[str], inspection: Inspection, newest: Mark, *, whole: bool = True
+) -> Exported:
+    """Check a log from its first entry to its end, a seal at a time, and keep what the database does not have.
 
-    Raise `BadExport` unless all of it is genuine, and the checkpoint of `newest` is about it.
+    Raise `BadExport` unless all of it is genuine, and the checkpoint of `newest` is about it; where it is not the
+    `whole`, it may end before that.
     """
+    heads = _Heads(reader)
     found, entries = Exported(), 0
     try:
         for (number, writer), group in groupby(map(_parse, lines), key=_place):
             members = list(group)
             if number is None:
                 inspection.take_tail(writer, members)
+                _refuse_broken(inspection)
                 found.tail += members
                 continue
             entries += len(members)
             run = Run(number, writer, members[0].sequence, members[-1].sequence, members[0].sealed_at, entries)
             sealed = Sealed(run, members[0].head, tuple(members))
             inspection.take_seal(run, sealed.head, members, _signed(newest, number))
-            _keep(found, sealed, heads)
+            _refuse_broken(inspection)
+            _keep(found, sealed, None if found.sealed else await heads.at(number))
     except _UNREADABLE as unreadable:
         raise BadExport("a line of it can't be read") from unreadable
-    if inspection.breaks:
-        raise BadExport(str(inspection.breaks[0]))
-    if newest.seal > inspection.seals:
+    if whole and newest.seal > inspection.seals:
         raise BadExport(f"it ends at seal {inspection.seals}, and seal {newest.seal} was signed: a newer one is needed")
     return found
 
 
-def _keep(found: Exported, sealed: Sealed, heads: Mapping[int, bytes]) -> None:
-    number = sealed.run.number
-    if heads.get(number) == sealed.head and not found.sealed:
-        found.common = number
+def _refuse_broken(inspection: Inspection) -> None:
+    if inspection.breaks:
+        raise BadExport(str(inspection.breaks[0]))
+
+
+class _Heads:
+    """Read the heads of the database's seals in their order, a page at a time."""
+
+    def __init__(self, reader: Reader) -> None:
+        self._reader = reader
+        self._page: dict[int, bytes] = {}
+        self._to = 0
+
+    async def at(self, number: int) -> bytes | None:
+        if not 0 <= self._to - number < PAGE:
+            self._to = number + PAGE - 1
+            row = audit_seals.c
+            query = select(row.number, row.head).where(row.number.between(number, self._to))
+            self._page = {each.number: each.head for each in await self._reader.rows(query)}
+        return self._page.get(number)
+
+
+def _keep(found: Exported, sealed: Sealed, head: bytes | None) -> None:
+    if head == sealed.head and not found.sealed:
+        found.common = sealed.run.number
     else:
         found.sealed.append(sealed)
 

@@ -4,7 +4,8 @@ What was written after the restore, if anything, stands where the lost entries b
 again behind them, as new entries that say when it happened.
 """
 
-from collections.abc import Sequence
+from collections.abc import Mapping, Sequence
+from dataclasses import dataclass
 from typing import Any
 
 from sqlalchemy import delete, func, insert, select
@@ -13,6 +14,7 @@ from twinlock.custody.audit import AuditEntry, AuditLog, lock_writer
 from twinlock.custody.chain import moment
 from twinlock.custody.mark import Mark
 from twinlock.custody.sealing import lock_chain
+from twinlock.restoring.changes import renumbered
 from twinlock.restoring.exported import Exported
 from twinlock.store.tables.custody import audit_checkpoints, audit_entries, audit_seals
 from twinlock.store.unit import Reader, Store, Unit
@@ -22,8 +24,18 @@ _SEALED = ("number", "writer", "first", "last", "at", "entries")
 _WRITTEN = ("writer", "sequence", "at", "kind", "tenant_id", "policy_id", "detail", "mac")
 
 
-async def put_back(unit: Unit, exported: Exported, newest: Mark, audit_key: bytes, store: Store) -> list[Any]:
-    """Write what the database lacks, and return those entries in the order of the chain."""
+@dataclass(frozen=True, slots=True)
+class PutBack:
+    """Hold the entries that were lost, in the order of the chain, and those that were written since the restore."""
+
+    lost: Sequence[Any] = ()
+    strays: Sequence[Any] = ()
+
+
+async def put_back(unit: Unit, exported: Exported, newest: Mark) -> PutBack:
+    """Write what the database lacks, and take out what was written in that place, to be written again behind it."""
+    if not exported.sealed and not exported.tail:
+        return PutBack()
     await lock_chain(unit)
     ours = await _beyond(unit, exported.common)
     for writer in sorted({entry.writer for entry in (*ours, *exported.entries)}):
@@ -32,13 +44,24 @@ async def put_back(unit: Unit, exported: Exported, newest: Mark, audit_key: byte
     theirs = {_name(entry) for entry in exported.entries}
     strays = [row for row in ours if _name(row) not in theirs]
     lost = [entry for entry in exported.entries if _name(entry) not in stored]
+    if not lost and not exported.sealed:
+        return PutBack()  # it ends before the database does
     await _take_out(unit, exported.common, strays)
     if lost:
         rows = [{name: getattr(entry, name) for name in _WRITTEN} for entry in lost]
         await unit.execute(insert(audit_entries), rows)
     await _put_seals(unit, exported, newest)
-    await _write_again(unit, strays, audit_key, store)
-    return lost
+    return PutBack(lost, strays)
+
+
+async def write_again(
+    unit: Unit, strays: Sequence[Any], moved: Mapping[int, int], audit_key: bytes, store: Store
+) -> None:
+    """Write what was taken out as new entries, with the numbers of revocations that it has by now."""
+    for row in strays:
+        detail = {**renumbered(row, moved), "happened_at": moment(row.at)}
+        again = AuditEntry(row.kind, row.tenant_id, row.policy_id, detail)
+        await AuditLog(store, row.writer, audit_key, unit.clock).append(unit, again)
 
 
 def _name(entry: Any) -> tuple[str, int, bytes]:
@@ -68,12 +91,7 @@ async def _put_seals(unit: Unit, exported: Exported, newest: Mark) -> None:
     ]
     if seals:
         await unit.execute(insert(audit_seals), seals)
-    if newest.signed is not None and newest.seal > exported.common:
+    last = exported.sealed[-1].run.number if exported.sealed else exported.common
+    if newest.signed is not None and exported.common < newest.seal <= last:
         signed = {"statement": newest.signed.statement, "signature": newest.signed.signature}
         await unit.execute(insert(audit_checkpoints).values(seal=newest.seal, at=unit.clock.now(), **signed))
-
-
-async def _write_again(unit: Unit, strays: Sequence[Any], audit_key: bytes, store: Store) -> None:
-    for row in strays:
-        again = AuditEntry(row.kind, row.tenant_id, row.policy_id, {**row.detail, "happened_at": moment(row.at)})
-        await AuditLog(store, row.writer, audit_key, unit.clock).append(unit, again)

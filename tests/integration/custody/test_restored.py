@@ -2,12 +2,16 @@
 
 import json
 from datetime import timedelta
+from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
 import pytest
 from sqlalchemy import delete, insert, select, update
 
+from cli.wiring.marking import make_mark, marks_of
 from schemas.identifiers import PolicyState
+from twinlock.approvals.acting import Approvals
+from twinlock.approvals.settings import ApprovalSettings
 from twinlock.custody import revocations
 from twinlock.custody.audit import AuditEntry, AuditLog
 from twinlock.custody.auditing import walk
@@ -18,6 +22,7 @@ from twinlock.custody.mark import Mark, MemoryMarks, Restored, RestoreGuard
 from twinlock.custody.port import NewRoot, RecoveryOrder
 from twinlock.custody.recovering import LocalRecovering
 from twinlock.custody.sealing import Sealer
+from twinlock.errors import NotFound
 from twinlock.keys.signing import SigningKey
 from twinlock.restoring.checking import Checked, Restoring
 from twinlock.store.tables.approvals import approval_signatures, approvals
@@ -118,7 +123,7 @@ async def test_replayed(custody: "Custody") -> None:
 
 
 async def test_number_taken(custody: "Custody") -> None:
-    """A revocation whose number somebody has used since the restore is replayed under the next one."""
+    """A lost revocation gets its number back; what has used it since the restore moves behind, its entry as well."""
     await custody.policy("p")
     await custody.policy("q")
     place = Installation(custody)
@@ -133,8 +138,11 @@ async def test_number_taken(custody: "Custody") -> None:
     found = await place.restoring().check(CAUSE, lines)
     async with custody.store.read() as reader:
         numbers = {row.policy_id: row.number for row in await reader.rows(rows.select())}
+    named = {row.policy_id: row.detail["number"] for row in await custody.audit() if row.kind == "policy-revoked"}
 
-    assert ({"q": 1, "p": 2}, 1) == (numbers, found.replayed)
+    assert ({"p": 1, "q": 2}, 1) == (numbers, found.replayed)
+    assert numbers == named
+    await place.custodian.epoch.confirm()
 
 
 async def test_another_past(custody: "Custody") -> None:
@@ -152,6 +160,62 @@ async def test_another_past(custody: "Custody") -> None:
     await Sealer(custody.store, place.key, "test").pass_once(insist=True)
     with pytest.raises(Restored, match="seal 2 of its audit log is not the one that was signed"):
         await place.custodian.epoch.confirm()
+
+
+async def test_number_reused(custody: "Custody") -> None:
+    """Law 8: a number that was confirmed and stands for something else now is a lost one, also before it is sealed."""
+    await custody.policy("p")
+    await custody.policy("q")
+    place = Installation(custody)
+    await place.seal()
+    before = len(await custody.audit())
+    await place.revoke()
+    await place.custodian.epoch.confirm()
+    await go_back(custody.store, 1, before)
+    async with custody.store.begin(CAUSE) as unit:
+        await revocations.change(unit, "q", PolicyState.REVOKED, place.audit)
+    with pytest.raises(Restored, match="its revocation 1 is another one"):
+        await place.custodian.epoch.confirm()
+
+
+async def test_every_mark_moves_on(custody: "Custody") -> None:
+    """The mark of a recovery handler's own machine, and that of an operator's, are as new as its last look."""
+    await custody.policy("p")
+    place = Installation(custody)
+    own, operators = MemoryMarks(Mark()), MemoryMarks(Mark())
+    vaults = VaultDirectory({"memory": custody.vault})
+    second = LocalRecovering(
+        custody.store, vaults, custody.provider, place.audit, custody.clock, guard=RestoreGuard(own)
+    )
+    acts = Approvals(custody.store, place.audit, ApprovalSettings(), tells=False, guard=RestoreGuard(operators))
+    await place.seal()
+    before = len(await custody.audit())
+    await place.revoke()
+    await place.seal()
+    await second.refuse_restored()
+    with pytest.raises(NotFound):
+        await acts.cancel(CAUSE, "r")
+
+    assert place.marks.read() == own.read() == operators.read()
+    await go_back(custody.store, 1, before)
+    with pytest.raises(Restored, match="lacks revocation 1"):
+        await second.refuse_restored()
+    with pytest.raises(Restored, match="lacks revocation 1"):
+        await acts.cancel(CAUSE, "r")
+
+
+async def test_first_mark(custody: "Custody", tmp_path: Path) -> None:
+    """A home gets a mark where its database has no past, or one from before there were marks; another has lost it."""
+    await custody.policy("p")
+    marks = marks_of(tmp_path)
+    marks.path.parent.mkdir()
+    await Installation(custody).seal()
+    await make_mark(tmp_path, custody.store, "0009")
+
+    assert marks.read() is None
+    await make_mark(tmp_path, custody.store, "0008")
+
+    assert Mark() == marks.read()
 
 
 async def test_destroyed_key_stays_destroyed(custody: "Custody") -> None:
@@ -246,13 +310,15 @@ async def test_begun_purge_without_its_request(custody: "Custody") -> None:
 
 
 async def test_certified_purge(custody: "Custody") -> None:
-    """A purge that had ended is replayed even where its request is lost: no copy is left, and the policy is purged."""
+    """A purge that had ended is replayed even where its request is lost: no copy is left, and content goes in time."""
     await custody.policy("p")
     begun = told("purge-begun", policy_keys=[], availability_keys=[])
     found = await replay_purge(custody, begun, told("purge-certified", final=True))
     async with custody.store.read() as reader:
         keys = [row.state for row in await reader.rows(select(availability_keys.c.state))]
+        (job,) = await reader.rows(select(jobs))
 
+    assert ("sweep-purged:p", "p", 14) == (job.id, job.policy_id, (job.not_before - job.created_at).days)
     assert (1, ()) == (found.replayed, found.unreplayed)
     assert (("purged", 0), ["destroyed"]) == (await purged(custody), keys)
 
