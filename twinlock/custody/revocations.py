@@ -14,6 +14,8 @@ from twinlock.errors import TwinlockError
 from twinlock.store.tables.custody import policies, revocations
 from twinlock.store.unit import Reader, Unit
 
+FILLED = ":"  # what a number stands for that only keeps its place
+
 _STATES = (PolicyState.ACTIVE, PolicyState.REVOKED)
 
 

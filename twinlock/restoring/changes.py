@@ -58,7 +58,7 @@ class Placed:
 def changes_of(entry: Any) -> list[Change]:
     """Return the changes with a number that an entry tells of: of most none, of some one."""
     said = entry.detail
-    if FILLED in said:
+    if _is_filling(entry):
         return [Change(number, "", "", entry.at, entry.writer, entry) for number in said[FILLED]]
     known = _STATES.get(entry.kind)
     if "number" not in said or (known is None and entry.kind not in _TOLD):
@@ -71,11 +71,15 @@ def changes_of(entry: Any) -> list[Change]:
 def renumbered(entry: Any, moved: Mapping[int, int]) -> dict[str, Any]:
     """Return the detail of an entry with the numbers that its changes have now."""
     said = dict(entry.detail)
-    if FILLED in said:
+    if _is_filling(entry):
         said[FILLED] = [moved.get(number, number) for number in said[FILLED]]
     elif changes_of(entry):
         said["number"] = moved.get(said["number"], said["number"])
     return said
+
+
+def _is_filling(entry: Any) -> bool:
+    return entry.kind in ("restore-checked", "restore-accepted") and FILLED in entry.detail
 
 
 async def place(unit: Unit, lost: Iterable[Any], strays: Iterable[Any], epoch: int) -> Placed:

@@ -102,8 +102,7 @@ class Restoring:
                 came.unreplayed += _untold(filled, placed)
             await fill(unit, filled)
             await self._note(unit, len(back.lost), came, filled, accepted)
-            seen = replace(wanted, change="") if wanted.epoch in filled else wanted
-            if not accepted and (lacks := await lacking(unit, seen)):
+            if not accepted and (lacks := await lacking(unit, wanted)):
                 raise TwinlockError(f"even with that export {lacks}", hint=_SHORT)
         await self._agree()
         return Checked(self.lacked, len(back.lost), came.replayed, tuple(came.unreplayed))

@@ -37,7 +37,7 @@ async def carry_on(unit: Unit, policy_id: str, begun: Any, certified: Any, keep:
         await resume(unit, begun.detail["request"], begun.at, begun.detail["availability_keys"])
     if certified is not None:
         await _end(unit, policy_id)
-        if not resumed:
+        if not await can_resume(unit, certified.detail["request"]):  # or its own job goes on
             await sweep(unit, certified.tenant_id, policy_id, keep)
         return Carried(PolicyState.PURGED, 1 + resumed)
     if resumed:

@@ -12,6 +12,7 @@ from schemas.identifiers import PolicyState
 from tests.integration.custody.test_restored import CAUSE, MAC_KEY, Installation, approve, go_back, told
 from twinlock.custody import purging, revocations
 from twinlock.custody.audit import AuditLog
+from twinlock.custody.mark import MemoryMarks, Restored, RestoreGuard
 from twinlock.errors import TwinlockError
 from twinlock.restoring import exported
 from twinlock.store.tables.approvals import approvals
@@ -99,8 +100,14 @@ async def test_changed_since(
     place = await Backup(custody).begin()
     await place.change(*lost)
     lines = await place.lose()
+    another = RestoreGuard(MemoryMarks(place.marks.read()))
     await place.change(*since)
+    async with custody.store.read() as reader:
+        with pytest.raises(Restored):
+            await another.check(reader)
     await place.restoring().check(CAUSE, lines)
+    async with custody.store.read() as reader:
+        await another.check(reader)
     strict = "revoked" if REVOKED in (lost[-1], since[-1]) else "active"
     more = [] if ends[-1] == strict else [strict]
 
@@ -243,6 +250,27 @@ async def _purging(custody: "Custody") -> Backup:
     await place.seal()
     place.before = len(await custody.audit())
     return place
+
+
+async def test_begun_purge_expired_since(custody: "Custody") -> None:
+    """Law 16: a purge that had begun is one, also where its request has expired in the restored database."""
+    await custody.policy("p")
+    await approve(custody)
+    place = await _purging(custody)
+    begun = told("purge-begun", policy_keys=[], availability_keys=[])
+    await place.audit.record(told("approval-done"), begun)
+    lines = await place.lose()
+    async with custody.store.begin(CAUSE) as unit:
+        await unit.execute(rows.insert().values(**FIRST, at=unit.clock.now(), publisher="x", announced=True))
+        await unit.execute(update(policies).values(state="purging"))
+        await unit.execute(update(approvals).values(state="expired"))
+        await purging.give_back(unit, "p")
+    found = await place.restoring().check(CAUSE, lines)
+    async with custody.store.read() as reader:
+        state = await reader.scalar(select(approvals.c.state))
+
+    assert ("purging", ["purging", "active", "purging"]) == await place.ends()
+    assert ("done", ()) == (state, found.unreplayed)
 
 
 async def test_asked_purge_is_lost(custody: "Custody") -> None:
