@@ -40,14 +40,14 @@ async def revoke(session: Session, policy: PolicyName) -> Result:
             done = await settled(session.parts.store, session.parts.clock, change.number, _custody(session))
     except TimeoutError:
         raise TimedOut(
-            f"policy {change.policy} is revoked, but not every custodian has confirmed it yet",
+            f"policy {change.policy} {_stands(change)}, but not every custodian has confirmed it yet",
             hint=f"each does, or serves nothing any more, within {_custody(session).epoch_seconds:g} s",
         ) from None
     until = done.at + timedelta(seconds=_custody(session).keep_seconds)
     return Result(
         _document(change, done, until),
         [
-            f"policy {change.policy} is revoked: {_custodians(done)}",
+            f"policy {change.policy} {_stands(change)}: {_custodians(done)}",
             f"callers may still hold keys of its containers until {until.isoformat(timespec='seconds')}",
         ],
     )
@@ -104,6 +104,12 @@ def _document(change: Change, done: Settled, until: datetime | None) -> dict[str
         "lapsed": done.lapsed,
         "callers_until": None if until is None else until.isoformat(timespec="seconds"),
     }
+
+
+def _stands(change: Change) -> str:
+    if change.policy.state is PolicyState.PURGING:
+        return "is being purged, and is revoked if that is given up"
+    return "is revoked"
 
 
 def _custodians(done: Settled) -> str:

@@ -150,9 +150,9 @@ def test_needs_two_approvers(filled: "Home", tmp_path: Path) -> None:
     assert "active" == state(home)
 
 
-@pytest.mark.parametrize("before", ["active", "revoked"])
+@pytest.mark.parametrize("before", ["active", "revoked", "revoked since"])
 def test_cancelled(approved: "Home", mail: Path, tmp_path: Path, before: str) -> None:
-    """Until it is due a purge can be cancelled, and the policy is what it was; meanwhile nobody is served."""
+    """Until it is due a purge can be cancelled, and the policy is what it was, or revoked if it was meanwhile."""
     home = approved.copy(tmp_path / "home")
     settle(home, LATER)
     if before == "revoked":
@@ -167,14 +167,15 @@ def test_cancelled(approved: "Home", mail: Path, tmp_path: Path, before: str) ->
     assert "is purging" in home.refused("purge", "request", "acme/p", *WHY)
     assert "purging" in home.refused("policy", "assign", "acme/p", "--mailbox", "bob@acme.example")
     assert "purging" in home.refused("policy", "restore", "acme/p")
-    assert "purging" in home.refused("policy", "revoke", "acme/p")
+    if before == "revoked since":
+        assert "purging" == home.ask("policy", "revoke", "acme/p")["state"]
     assert "no certificate yet" in home.refused("purge", "certificate", request)
 
     home.ask("approval", "cancel", request)
     for uri in ROOTS:
         home.ask("key", "restore", uri)
 
-    assert (before, "cancelled") == (state(home), home.ask("purge", "show", request)["state"])
+    assert (before.partition(" ")[0], "cancelled") == (state(home), home.ask("purge", "show", request)["state"])
     if before == "active":
         assert Counter(path.read_bytes() for path in mail.iterdir()) == home.exported(ANN)
 
@@ -261,6 +262,7 @@ def test_killed(condemned: "Home", tmp_path: Path, point: CrashPoint, number: in
     assert "purging" == state(home)
     if stage in ("content", "keys"):
         assert "is done" in home.refused("approval", "cancel", request)
+        assert "that has begun" in home.refused("policy", "revoke", "acme/p")
         assert [] == home.column("SELECT slot FROM policy_key_copies WHERE policy_id = (SELECT policy_id FROM purges)")
     if home.column("SELECT id FROM items WHERE container_id IN (SELECT id FROM containers WHERE name LIKE 'ann%')"):
         assert "enabled" == availability(home)

@@ -4,15 +4,12 @@ Every change has a number of its own, as a revocation has, so that each custodia
 one audits it with its number, or a restored database could not be brought back to it.
 """
 
-from sqlalchemy import select
-
 from schemas.identifiers import PROVIDER, PolicyState
 from twinlock.custody import revocations
 from twinlock.custody.policies import Policy
 from twinlock.custody.revocations import Change
 from twinlock.errors import TwinlockError
-from twinlock.store.tables import custody as tables
-from twinlock.store.unit import Reader, Unit
+from twinlock.store.unit import Unit
 
 _BEFORE = (PolicyState.ACTIVE, PolicyState.REVOKED)
 
@@ -40,21 +37,13 @@ async def set_out(unit: Unit, policy_id: str) -> Change:
 
 
 async def give_back(unit: Unit, policy_id: str) -> Change | None:
-    """Put a policy back into the state that it had, revoked or not, if its purge is still only asked for."""
+    """Put a policy whose purge is only asked for back into the state that it had, or revoked if it was since."""
     policy = await revocations.lock(unit, policy_id)
     if policy.state is not PolicyState.PURGING:
         return None
-    return await revocations.move(unit, policy, await _before(unit, policy_id), told=True)
+    return await revocations.move(unit, policy, await revocations.before_purge(unit, policy_id), told=True)
 
 
 async def settle(unit: Unit, policy_id: str) -> Change:
     """End the purge of a policy, for good."""
     return await revocations.move(unit, await revocations.lock(unit, policy_id), PolicyState.PURGED, told=True)
-
-
-async def _before(reader: Reader, policy_id: str) -> PolicyState:
-    row = tables.revocations.c
-    states = [state.value for state in _BEFORE]
-    query = select(row.state).where(row.policy_id == policy_id, row.state.in_(states)).order_by(row.number.desc())
-    found = await reader.scalar(query.limit(1))
-    return PolicyState(found) if found else PolicyState.ACTIVE

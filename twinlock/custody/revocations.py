@@ -1,4 +1,7 @@
-"""Revocations: rows with a rising number, the newest of which is the epoch (law 8), and the policy's state."""
+"""Revocations: rows with a rising number, the newest of which is the epoch (law 8), and the policy's state.
+
+A policy whose purge is only asked for can be revoked, too: it goes on being purged, and is revoked if that is given up.
+"""
 
 from collections.abc import Sequence
 from dataclasses import dataclass
@@ -12,6 +15,7 @@ from twinlock.custody.policies import Policy
 from twinlock.custody.rows import read_policy
 from twinlock.errors import TwinlockError
 from twinlock.store.tables.custody import policies, revocations
+from twinlock.store.tables.purges import purges
 from twinlock.store.unit import Reader, Unit
 
 FILLED = ":"  # what a number stands for that only keeps its place
@@ -34,11 +38,13 @@ async def change(unit: Unit, policy_id: str, state: PolicyState, audit: AuditLog
     next one, so that whoever has read one has read all below it.
     """
     policy = await lock(unit, policy_id)
-    _check(policy, state)
+    await _check(unit, policy, state)
+    held = policy.state is PolicyState.PURGING
+    stands = await before_purge(unit, policy_id) if held else policy.state
     known = await unit.scalar(select(func.max(revocations.c.number)).where(revocations.c.policy_id == policy_id))
-    if policy.state is state and (known or state is PolicyState.ACTIVE):
+    if stands is state and (known or state is PolicyState.ACTIVE):
         return Change(policy, known or 0)
-    changed = await move(unit, policy, state)
+    changed = await move(unit, policy, state, held=held)
     if audit is not None:
         await audit.append(unit, _entry(policy, state, changed.number, unit.sender))
     return changed
@@ -56,28 +62,50 @@ async def lock_numbers(unit: Unit) -> None:
         await unit.execute(select(func.pg_advisory_xact_lock(func.hashtextextended("revocations", 0))))
 
 
-async def move(unit: Unit, locked: Policy, state: PolicyState, *, told: bool = False) -> Change:
+async def move(unit: Unit, locked: Policy, state: PolicyState, *, told: bool = False, held: bool = False) -> Change:
     """Give a locked policy another state under the next number; custodians drop its keys before they confirm that.
 
-    With `told` no event tells of it here, because others do.
+    With `told` no event tells of it here, because others do. With `held` the policy stays as it is, and gets this state
+    when its purge is given up.
     """
     number = await newest(unit) + 1
     values = {"number": number, "policy_id": locked.id, "state": state.value, "at": unit.clock.now()}
     await unit.execute(insert(revocations).values(**values, publisher=unit.sender, announced=told))
-    moved = {"state": state.value, "version": locked.version + 1}
+    moved = {"state": (locked.state if held else state).value, "version": locked.version + 1}
     await unit.execute(update(policies).where(policies.c.id == locked.id).values(moved))
     return Change(await read_policy(unit, locked.id), number)
 
 
-def _check(policy: Policy, state: PolicyState) -> None:
+async def before_purge(reader: Reader, policy_id: str) -> PolicyState:
+    """Return the state that a policy gets back whose purge is given up: as it was, or revoked since."""
+    row = revocations.c
+    states = [state.value for state in _STATES]
+    query = select(row.state).where(row.policy_id == policy_id, row.state.in_(states)).order_by(row.number.desc())
+    found = await reader.scalar(query.limit(1))
+    return PolicyState(found) if found else PolicyState.ACTIVE
+
+
+async def _check(reader: Reader, policy: Policy, state: PolicyState) -> None:
     if policy.tenant == PROVIDER:
         raise TwinlockError(
             f"policy {policy} is the provider's own, which no tenant revokes", hint="see: twinlock policy list"
         )
-    if policy.state not in _STATES:
-        verb = "revoked" if state is PolicyState.REVOKED else "restored"
-        hint = "a purge is final" if policy.state is PolicyState.PURGED else "see: twinlock approval list"
-        raise TwinlockError(f"policy {policy} is {policy.state.value} and can't be {verb}", hint=hint)
+    if policy.state in _STATES:
+        return
+    verb = "revoked" if state is PolicyState.REVOKED else "restored"
+    if policy.state is PolicyState.PURGED:
+        raise TwinlockError(f"policy {policy} is purged and can't be {verb}", hint="a purge is final")
+    begun = select(purges.c.id).where(purges.c.policy_id == policy.id, purges.c.begun_at.is_not(None))
+    if (purge := await reader.scalar(begun.limit(1))) is not None:
+        raise TwinlockError(
+            f"policy {policy} is being purged and can't be {verb}: that has begun",
+            hint=f"it serves nobody any more; see: twinlock purge show {purge}",
+        )
+    if state is PolicyState.ACTIVE:
+        raise TwinlockError(
+            f"policy {policy} is purging and can't be restored",
+            hint="cancel the purge first, which gives it back as it was; see: twinlock approval list --open",
+        )
 
 
 def _entry(policy: Policy, state: PolicyState, number: int, who: str) -> AuditEntry:

@@ -55,10 +55,16 @@ class _Tale:
     begun: Any = None
     certified: Any = None
 
-    @property
-    def end(self) -> Change | None:
-        """Return the last change that is not undone by the loss, as a request is for which there is none here."""
-        return next((each for each in reversed(self.changes) if not _is_asked(each)), None)
+    def end(self, found: PolicyState) -> PolicyState:
+        """Return the state that lost changes lead to; a request is undone by the loss, for there is none here.
+
+        Who is revoked while a purge waits goes on being purged, and is revoked when that is given up.
+        """
+        for change in self.changes:
+            held = found is PolicyState.PURGING and change.entry.kind == "policy-revoked"
+            if not _is_asked(change) and not held:
+                found = PolicyState(change.state)
+        return found
 
     @property
     def last(self) -> Any:
@@ -105,7 +111,7 @@ def _is_asked(change: Change) -> bool:
 def _end(tale: _Tale, purge: Carried, found: PolicyState, since: bool) -> PolicyState:
     if purge.state is not None:
         return purge.state
-    end = found if tale.end is None else PolicyState(tale.end.state)
+    end = tale.end(found)
     return max(end, found, key=_STRICTER.index) if since else end
 
 

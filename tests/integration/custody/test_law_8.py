@@ -6,11 +6,11 @@ from datetime import timedelta
 from typing import TYPE_CHECKING, Any
 
 import pytest
-from sqlalchemy import delete, event, func, select
+from sqlalchemy import delete, event, func, insert, select
 from sqlalchemy.exc import OperationalError
 
 from schemas.identifiers import AvailabilityMode, PolicyState
-from twinlock.custody import register, revocations
+from twinlock.custody import purging, register, revocations
 from twinlock.custody.custodian import LocalCustodian
 from twinlock.custody.errors import KeyNotYet, KeyRefused
 from twinlock.custody.port import USER, ContainerRef, Initiator, service
@@ -18,8 +18,10 @@ from twinlock.custody.revocations import Change
 from twinlock.custody.settling import Settled, settled
 from twinlock.errors import TwinlockError
 from twinlock.keys.ports import Outcome
+from twinlock.store.tables.approvals import approvals
 from twinlock.store.tables.custody import custodians
 from twinlock.store.tables.custody import revocations as rows
+from twinlock.store.tables.purges import purges
 from twinlock.store.unit import Cause, Store
 
 if TYPE_CHECKING:
@@ -422,13 +424,43 @@ async def test_law_8_numbers_rise(custody: "Custody", open_store: OpenStore) -> 
     assert set(range(1, 9)) == max(seen, key=len)
 
 
+async def test_law_8_while_a_purge_waits(custody: "Custody") -> None:
+    """Law 8: a policy whose purge is only asked for is revoked with a number, once; given up, it comes back revoked."""
+    ref = await custody.container(await custody.policy("p"))
+    (custodian,) = await running(custody, ref)
+    async with custody.store.begin(CAUSE) as unit:
+        asked = await purging.set_out(unit, "p")
+    with pytest.raises(TwinlockError, match="can't be restored"):
+        await change(custody, state=PolicyState.ACTIVE)
+    done, again = await change(custody), await change(custody)
+    await custodian.epoch.confirm()
+    found = await settled(custody.store, custody.clock, done.number, custody.settings)
+
+    assert (asked.number + 1, done.number, PolicyState.PURGING) == (done.number, again.number, done.policy.state)
+    assert (1, "KeyRefused") == (found.evicted, await served(custody, ref, custodian))
+    async with custody.store.begin(CAUSE) as unit:
+        back = await purging.give_back(unit, "p")
+
+    assert (PolicyState.REVOKED, "KeyRefused") == (back and back.policy.state, await served(custody, ref, custodian))
+    assert PolicyState.ACTIVE is (await change(custody, state=PolicyState.ACTIVE)).policy.state
+
+
 async def test_purged_is_final(custody: "Custody") -> None:
-    """A policy that is being purged is neither revoked nor restored."""
+    """A policy whose purge has begun, or is over, is neither revoked nor restored."""
     await custody.policy("p")
     await custody.set_state("p", PolicyState.PURGING)
-    for state in (PolicyState.REVOKED, PolicyState.ACTIVE):
-        with pytest.raises(TwinlockError, match="purging"):
-            await change(custody, state=state)
+    now = custody.clock.now()
+    request = {"id": "r", "tenant_id": "acme", "policy_id": "p", "action": "purge", "subject": "acme/p", "version": 1}
+    times = {"requested_at": now, "expires_at": now + timedelta(days=1)}
+    begun = {"id": "r", "policy_id": "p", "stage": "content", "verdicts": {}, "keys": {}, "begun_at": now}
+    async with custody.store.begin(CAUSE) as unit:
+        await unit.execute(insert(approvals).values(**request, **times, state="done", statement=b""))
+        await unit.execute(insert(purges).values(**begun, containers=0, items=0, objects=0))
+    for said in ("that has begun", "is purged"):
+        for state in (PolicyState.REVOKED, PolicyState.ACTIVE):
+            with pytest.raises(TwinlockError, match=said):
+                await change(custody, state=state)
+        await custody.set_state("p", PolicyState.PURGED)
 
 
 async def test_report(custody: "Custody") -> None:

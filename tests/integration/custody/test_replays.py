@@ -252,6 +252,24 @@ async def _purging(custody: "Custody") -> Backup:
     return place
 
 
+async def test_revoked_while_a_purge_waits(custody: "Custody") -> None:
+    """Law 8: who was revoked while a purge waits goes on being purged, and comes back revoked when that is given up."""
+    await custody.policy("p")
+    await approve(custody)
+    place = await _purging(custody)
+    await place.change(REVOKED)
+    lines = await place.lose()
+    async with custody.store.begin(CAUSE) as unit:
+        await unit.execute(rows.insert().values(**FIRST, at=unit.clock.now(), publisher="x", announced=True))
+        await unit.execute(update(policies).values(state="purging"))
+    await place.restoring().check(CAUSE, lines)
+    after, _ = await place.ends()
+    async with custody.store.begin(CAUSE) as unit:
+        back = await purging.give_back(unit, "p")
+
+    assert ("purging", REVOKED) == (after, back and back.policy.state)
+
+
 async def test_begun_purge_expired_since(custody: "Custody") -> None:
     """Law 16: a purge that had begun is one, also where its request has expired in the restored database."""
     await custody.policy("p")
