@@ -106,6 +106,26 @@ async def test_purging(world: "World") -> None:
     assert 2 == len(await world.content("ann@acme.example"))
 
 
+@pytest.mark.parametrize(("stage", "state"), [("content", PolicyState.PURGING), ("pending", PolicyState.PURGED)])
+async def test_unfinished_purge(world: "World", stage: str, state: PolicyState) -> None:
+    """A purge that has begun keeps its tenant until the final certificate is there, and says from when that may be."""
+    await request(world, ApprovalState.DONE)
+    final_at = "2026-03-01T12:00:00+00:00"
+    keys = {"availability_keys": [{"uri": "local://provider/a", "state": "pending", "final_at": final_at}]}
+    purge = {"id": "r", "policy_id": P, "stage": stage, "verdicts": {}, "keys": keys, "begun_at": world.clock.now()}
+    async with world.store.begin(CAUSE) as unit:
+        await unit.execute(update(policies).where(policies.c.id == P).values(state=state))
+        await unit.execute(insert(purges).values(**purge, containers=0, items=0, objects=0))
+    with pytest.raises(TwinlockError, match="purge r of policy acme/policy-p has begun") as refused:
+        await removal(world).remove("acme", CAUSE)
+
+    assert f"try again from {final_at} on" in refused.value.hint
+    async with world.store.begin(CAUSE) as unit:
+        await unit.execute(update(policies).where(policies.c.id == P).values(state=PolicyState.PURGED))
+        await unit.execute(update(purges).values(stage="done", finished_at=world.clock.now()))
+    await removal(world).remove("acme", CAUSE)
+
+
 async def test_after_a_purge(world: "World") -> None:
     """A tenant whose policy was purged goes with all that the purge has noted, of the provider's policy as well."""
     await request(world, ApprovalState.DONE)

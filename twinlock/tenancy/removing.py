@@ -98,6 +98,7 @@ def _entry(tenant: Tenant, removed: Removed, sender: str) -> AuditEntry:
 
 
 async def _refuse_meanwhile(reader: Reader, tenant: Tenant, now: datetime) -> None:
+    await _refuse_unfinished(reader, tenant)
     purging = policies.c.state == PolicyState.PURGING.value
     name = await reader.scalar(select(policies.c.name).where(policies.c.tenant_id == tenant.id, purging))
     if name is not None:
@@ -111,6 +112,22 @@ async def _refuse_meanwhile(reader: Reader, tenant: Tenant, now: datetime) -> No
                 f"tenant {tenant.name} has an open request: {each.action} {each.subject}",
                 hint=f"carry it out, or cancel it: twinlock approval cancel {each.id}",
             )
+
+
+async def _refuse_unfinished(reader: Reader, tenant: Tenant) -> None:
+    """Refuse where a purge has begun: with the tenant its last certificate would be lost."""
+    row = purges.c
+    ours = select(row.id, row["keys"].label("noted"), policies.c.name).select_from(purges.join(policies))
+    begun = (policies.c.tenant_id == tenant.id, row.begun_at.is_not(None), row.finished_at.is_(None))
+    found = await reader.row(ours.where(*begun).order_by(row.begun_at, row.id).limit(1))
+    if found is None:
+        return
+    final_at = max((each["final_at"] or "" for each in found.noted["availability_keys"]), default="")
+    later = f"try again from {final_at} on, when" if final_at else "try again when"
+    raise TwinlockError(
+        f"purge {found.id} of policy {tenant.name}/{found.name} has begun: its final certificate is not there yet",
+        hint=f"{later} this says that it is done: twinlock purge show {found.id}",
+    )
 
 
 async def _refuse_newcomers(reader: Reader, tenant: Tenant) -> None:
