@@ -26,7 +26,9 @@ from schemas.identifiers import (
     Signature,
     SiteName,
     Slot,
+    SlotDetails,
     SlotLabels,
+    SlotMoments,
     TenantName,
     Version,
     Workload,
@@ -149,6 +151,8 @@ class HealthChanged(Event):
     health: PolicyHealth
     was: PolicyHealth
     slots: SlotLabels
+    since: SlotMoments | None = None  # a key that was never asked is not among these
+    reasons: SlotDetails | None = None  # what its vault said, of each that does not answer
 
     @property
     def subject(self) -> str:

@@ -128,6 +128,8 @@ class Slot(StrEnum):
 
 
 SlotLabels = Annotated[Mapping[Slot, Label], AfterValidator(MappingProxyType), PlainSerializer(dict)]
+SlotMoments = Annotated[Mapping[Slot, Moment], AfterValidator(MappingProxyType), PlainSerializer(dict)]
+SlotDetails = Annotated[Mapping[Slot, Detail], AfterValidator(MappingProxyType), PlainSerializer(dict)]
 
 
 class MailboxKind(StrEnum):

@@ -32,7 +32,7 @@ REVIEWED_NAMES = {
     *("name", "new_policy_key", "outcome", "policy", "publisher", "reason", "rejected", "request", "request_source"),
     *("request_type", "revocation", "severity", "site", "sites", "sites_done", "slot", "slots", "tenant", "version"),
     *("was", "workload"),
-    *("alert", "count", "first_seen", "last_seen", "news", "resolved_at"),
+    *("alert", "count", "first_seen", "last_seen", "news", "reasons", "resolved_at", "since"),
 }
 
 

@@ -1,6 +1,7 @@
 """What root keys answered, as it is kept: memory, evidence, health, and news told once."""
 
 import json
+from collections import Counter
 from dataclasses import replace
 from datetime import timedelta
 from typing import Any
@@ -10,6 +11,7 @@ from sqlalchemy import func, insert, select
 
 from schemas.identifiers import Slot
 from twinlock.clock import ManualClock
+from twinlock.custody.chain import moment
 from twinlock.custody.evidence import proven_unavailable
 from twinlock.custody.settings import EvidenceRules
 from twinlock.custody.verdicts import SlotVerdict, Standing, health_of, read_standing, record
@@ -65,6 +67,12 @@ class Book:
         async with self.store.read() as reader:
             rows = await reader.rows(select(outbox.c.type, outbox.c.body))
         return [(row.type.split(".")[1], _news(json.loads(row.body)["data"])) for row in rows]
+
+    async def told(self, type_: str) -> list[dict[str, Any]]:
+        """Return what the events of a type say."""
+        async with self.store.read() as reader:
+            rows = await reader.rows(select(outbox.c.body).where(outbox.c.type == type_).order_by(outbox.c.number))
+        return [json.loads(row.body)["data"] for row in rows]
 
 
 def _news(data: dict[str, Any]) -> str:
@@ -303,14 +311,41 @@ async def test_health_moves_with_its_news(book: Book) -> None:
 
 async def test_alerts_say_how_both_slots_stand(book: Book) -> None:
     """The alert of a policy's health says what both root keys came to, also the one that was not asked this time."""
-    await book.answer(DENIED)
+    await book.answer(DENIED, detail="it is disabled")
     await book.answer(None, UNAVAILABLE)
-    async with book.store.read() as reader:
-        rows = await reader.rows(select(outbox.c.body).where(outbox.c.type == "twinlock.alert.raised.v1"))
-    told = {data["kind"]: data["detail"] for data in (json.loads(row.body)["data"] for row in rows)}
+    told = {data["kind"]: data["detail"] for data in await book.told("twinlock.alert.raised.v1")}
 
-    assert "policy acme/main: root key a denied, root key b ok" == told["policy-degraded"]
-    assert "policy acme/main: root key a denied, root key b unavailable" == told["policy-unhealthy"]
+    assert "policy acme/main: root key a denied (it is disabled), root key b ok" == told["policy-degraded"]
+    assert "policy acme/main: root key a denied (it is disabled), root key b unavailable" == told["policy-unhealthy"]
+
+
+async def test_health_says_why(book: Book) -> None:
+    """A change of health says of each key since when it stands so, and what its vault said: of a denial, to that."""
+    since = [book.clock.now()]
+    await book.answer(OK, OK)
+    for answers in ((DENIED, None), (UNAVAILABLE, UNAVAILABLE)):
+        book.clock.advance(5)
+        since.append(book.clock.now())
+        await book.answer(*answers, detail=answers[0].value)
+    a, b = (moment(at) for at in since[1:])
+
+    assert [
+        ({"a": a, "b": moment(since[0])}, {"a": "denied"}),
+        ({"a": a, "b": b}, {"a": "denied", "b": "unavailable"}),
+    ] == [(data["since"], data["reasons"]) for data in await book.told("twinlock.health.changed.v1")]
+
+
+async def test_alerts_are_counted_again(book: Book) -> None:
+    """What goes on is told again when it is seen in another hour, and after a day on another day; never oftener."""
+    counts = []
+    for seconds in (0, 60, 3540, 60, 7200, 86400, 3600, 82800):
+        book.clock.advance(seconds)
+        await book.answer(DENIED, DENIED)
+        await book.answer(UNAVAILABLE)
+        counts.append(Counter(data["kind"] for data in await book.told("twinlock.alert.raised.v1")))
+
+    assert [1, 1, 2, 2, 3, 4, 4, 5] == [count["policy-unhealthy"] for count in counts]
+    assert [2 * count["policy-unhealthy"] for count in counts] == [count["key-revoked"] for count in counts]
 
 
 async def test_news_rolls_back(book: Book) -> None:

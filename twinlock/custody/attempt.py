@@ -3,6 +3,7 @@
 import asyncio
 from collections.abc import Awaitable, Callable, Mapping, Sequence
 from dataclasses import dataclass, replace
+from datetime import datetime
 from types import TracebackType
 
 from schemas.identifiers import Slot, Workload
@@ -12,6 +13,7 @@ from twinlock.custody.decision import AvailabilityKeyState, Decision, Outcomes, 
 from twinlock.custody.port import Asker
 from twinlock.custody.refusals import Refusals
 from twinlock.custody.refusing import needs_root, not_yet
+from twinlock.custody.repeating import beats
 from twinlock.custody.rows import StoredPolicyKey
 from twinlock.custody.settings import CustodySettings
 from twinlock.custody.unwrap import RootUnwrap, Unwrapped
@@ -96,7 +98,7 @@ class Attempts:
         self._ways = ways
         self._availability = availability
         self._witness = witness
-        self._told: set[tuple[str, str]] = set()
+        self._told: dict[tuple[str, str], tuple[datetime, int]] = {}  # of policy and kind: since when, and last when
         self._views = Together(self._load_all, _AT_ONCE, _LANES)
 
     def within(self, until: float) -> asyncio.Timeout:
@@ -167,7 +169,7 @@ class Attempts:
         """Store what root keys answered; a good answer drops the refusals: the policy has healed."""
         if found.key is not None:
             self.refusals.forget(stored.policy_id)
-            self._told = {told for told in self._told if told[0] != stored.policy_id}
+            self._told = {about: told for about, told in self._told.items() if about[0] != stored.policy_id}
         return await learn(self._store, stored, found, cause, self._settings.evidence)
 
     async def _decide(self, view: View, asker: Asker, outcomes: Outcomes, until: float, root_only: bool) -> Decision:
@@ -211,10 +213,13 @@ class Attempts:
         return Landing(decision)
 
     async def _tell(self, view: View, decision: Decision, outcomes: Outcomes, cause: Cause) -> None:
-        """Raise what is to be told of the availability key itself, once until a root key answers again."""
-        held = alerts_for(outcomes)
-        news = [a for a in decision.alerts if a not in held and (view.policy.id, a.kind) not in self._told]
+        """Raise what is to be told of the availability key itself, now and then until a root key answers again."""
+        held, now = alerts_for(outcomes), self._clock.now()
+        since = {a: self._told.get((view.policy.id, a.kind), (now, -1)) for a in decision.alerts if a not in held}
+        news = {
+            alert: (first, beats(now - first)) for alert, (first, last) in since.items() if beats(now - first) > last
+        }
         if news:
             async with self._store.begin(cause) as unit:
                 raise_alerts(unit, view.policy, news)
-            self._told.update((view.policy.id, alert.kind) for alert in news)
+            self._told.update({(view.policy.id, alert.kind): told for alert, told in news.items()})

@@ -15,10 +15,12 @@ from typing import Any
 from sqlalchemy import Row, insert, select, update
 
 from schemas.facts import AlertCleared, AlertRaised, HealthChanged
-from schemas.identifiers import PolicyHealth, Slot
+from schemas.identifiers import MAX_DETAIL, PolicyHealth, Slot
+from twinlock.custody.chain import moment
 from twinlock.custody.decision import ROOT_SLOTS, Alert, Outcomes, alerts_for, remember
 from twinlock.custody.evidence import gather
 from twinlock.custody.policies import Policy
+from twinlock.custody.repeating import beats
 from twinlock.custody.rows import read_policy
 from twinlock.custody.settings import EvidenceRules
 from twinlock.keys.ports import Outcome, VaultFailure
@@ -113,6 +115,11 @@ class SlotStanding:
         return remember(self.definite, self.outcome)
 
     @property
+    def reason(self) -> str:
+        """Return what its vault said, of a key that does not answer."""
+        return "" if self.folded is Outcome.OK else self.said.detail
+
+    @property
     def confirmed(self) -> bool:
         """Say whether a definite verdict came with an exact code, or outlasted a second look at the key."""
         seen_again = self.checked_at is not None and self.definite_at is not None and self.checked_at > self.definite_at
@@ -163,9 +170,18 @@ async def record(unit: Unit, policy_id: str, answers: Sequence[SlotVerdict], rul
     after = Standing(before.policy, slots)
     policy = await _change_health(unit, after)
     held = alerts_for(before.outcomes)
-    news = (alert for alert in alerts_for(after.outcomes) if alert not in held)
-    raise_alerts(unit, policy, news, answers, after.outcomes)
+    news = [each for each in alerts_for(after.outcomes) if each not in held or _counts_again(each, before, after)]
+    raise_alerts(unit, policy, news, slots)
     return Standing(policy, slots)
+
+
+def _counts_again(alert: Alert, before: Standing, after: Standing) -> bool:
+    """Say whether an alert that goes on was seen anew by these answers, and not yet in this part of its time."""
+    failing = [slot for slot in ROOT_SLOTS if alert.slot in (None, slot) and after.slots[slot].folded is not Outcome.OK]
+    since = [each for slot in failing if (each := after.slots[slot].held_since)]
+    seen = [each for slot in failing if (each := before.slots[slot].checked_at)]
+    now = [each for slot in failing if (each := after.slots[slot].checked_at)]
+    return bool(seen) and beats(max(now) - max(since)) > beats(max(seen) - max(since))
 
 
 def _stale(standing: SlotStanding, answer: SlotVerdict) -> bool:
@@ -235,23 +251,20 @@ async def _change_health(unit: Unit, after: Standing) -> Policy:
             health=health,
             was=policy.health,
             slots=slots,
+            since={slot: moment(at) for slot in ROOT_SLOTS if (at := after.slots[slot].held_since)},
+            reasons={slot: said for slot in ROOT_SLOTS if (said := after.slots[slot].reason)},
         )
     )
-    log.warning("policy %s is %s (was %s): %s", policy, health.value, policy.health.value, _shown(after.outcomes))
+    log.warning("policy %s is %s (was %s): %s", policy, health.value, policy.health.value, _shown(after.slots))
     return changed
 
 
 def raise_alerts(
-    unit: Unit,
-    policy: Policy,
-    alerts: Iterable[Alert],
-    answers: Iterable[SlotVerdict] = (),
-    outcomes: Outcomes | None = None,
+    unit: Unit, policy: Policy, alerts: Iterable[Alert], slots: Mapping[Slot, SlotStanding] | None = None
 ) -> None:
-    """Queue alerts as events of this unit, and log them; what is about both slots says their `outcomes`, if given."""
-    said = {answer.slot: answer.detail for answer in answers}
+    """Queue alerts as events of this unit, and log them; they say how the root keys stand, if that is given."""
     for alert in alerts:
-        detail = _detail(policy, alert, said, outcomes)
+        detail = _detail(policy, alert, slots)
         unit.emit(
             AlertRaised(
                 kind=alert.kind,
@@ -266,8 +279,12 @@ def raise_alerts(
         log.warning("alert %s (%s, to %s): %s", alert.kind, alert.severity, alert.audience, detail)
 
 
-def _shown(outcomes: Outcomes) -> str:
-    return ", ".join(f"root key {slot} {outcome.value}" for slot, outcome in zip(ROOT_SLOTS, outcomes, strict=True))
+def _shown(slots: Mapping[Slot, SlotStanding]) -> str:
+    return ", ".join(f"root key {slot} {slots[slot].folded.value}{_why(slots[slot])}" for slot in ROOT_SLOTS)
+
+
+def _why(slot: SlotStanding) -> str:
+    return f" ({slot.reason})" if slot.reason else ""
 
 
 def clear_alerts(unit: Unit, policy: Policy, alerts: Iterable[Alert]) -> None:
@@ -280,7 +297,8 @@ def clear_alerts(unit: Unit, policy: Policy, alerts: Iterable[Alert]) -> None:
         )
 
 
-def _detail(policy: Policy, alert: Alert, said: Mapping[Slot, str], outcomes: Outcomes | None) -> str:
+def _detail(policy: Policy, alert: Alert, slots: Mapping[Slot, SlotStanding] | None) -> str:
     if alert.slot is None:
-        return f"policy {policy}: {alert.kind if outcomes is None else _shown(outcomes)}"
-    return f"policy {policy}, root key {alert.slot}: {said.get(alert.slot) or alert.kind}"[:1000]
+        return f"policy {policy}: {alert.kind if slots is None else _shown(slots)}"[:MAX_DETAIL]
+    said = "" if slots is None else slots[alert.slot].reason
+    return f"policy {policy}, root key {alert.slot}: {said or alert.kind}"[:MAX_DETAIL]

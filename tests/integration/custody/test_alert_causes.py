@@ -97,9 +97,19 @@ async def test_denied(custody: "Custody", ref: ContainerRef) -> None:
 
 
 async def test_outage(custody: "Custody", ref: ContainerRef) -> None:
-    """An outage that the availability key bridges is told, and over when a root key answers."""
+    """An outage that the availability key bridges is told, again each hour, and over when a root key answers."""
     custody.hold("p", Outcome.UNAVAILABLE, Outcome.UNAVAILABLE)
+    for _ in range(3):
+        await custody.open_patiently(ref)
+        custody.clock.advance(60)  # the key that was opened is not cached for so long
+
+    assert ["policy-unhealthy", "availability-key-used"] == await custody.alerts()
+
+    custody.clock.advance(3600)
     await custody.open_patiently(ref)
+
+    assert ["policy-unhealthy", "availability-key-used"] * 2 == await custody.alerts()
+
     alerts = await listed(custody.store)
 
     assert [(None, "open")] == states(alerts, "availability-key-used")
