@@ -1,6 +1,7 @@
 """Law 16: two people, on both databases: what is refused, what is audited, and what is carried out."""
 
 import asyncio
+import contextlib
 from collections.abc import Callable
 from dataclasses import dataclass, replace
 from datetime import timedelta
@@ -196,6 +197,19 @@ async def test_law_16_operator_alone(office: Office) -> None:
 
     assert PolicyState.ACTIVE is (await office.restore()).policy.state
     assert [("t-acme", "p")] == [(each["tenant"], each["policy"]) for each in await office.audited("policy-restored")]
+
+
+@pytest.mark.parametrize("days", [-1, 1, 3650])
+async def test_law_16_wrong_clock(office: Office, days: int) -> None:
+    """Law 16: however the clock is set, then or now, the operator alone lifts nothing once there are two approvers."""
+    office.clock.advance(86400 * 2)
+    await office.two()
+    await office.revoke()
+    office.clock.advance(86400 * days)
+    with contextlib.suppress(Refused):  # they do not count before they were added
+        await office.restore()
+
+    assert PolicyState.REVOKED is (await office.policy()).state
 
 
 async def test_law_16_revoked_meanwhile(office: Office) -> None:

@@ -93,7 +93,8 @@ class Approvals:
             approvers = await read_approvers(unit, policy.tenant_id)
             # Locked, or a revocation that commits a moment later would be lifted by the operator alone.
             policy = await revocations.lock(unit, policy.id)
-            if policy.state is PolicyState.REVOKED and approvers.suffice(unit.clock.now()):
+            # By the chain and not by the time: a clock that is wrong, now or when they were added, spares no signature.
+            if policy.state is PolicyState.REVOKED and not approvers.are_first:
                 wanted = Wanted(Action.RESTORE_POLICY, str(policy), reason, policy)
                 return await self._request(unit, Tenant(policy.tenant_id, policy.tenant), wanted)
             return await revocations.change(unit, policy.id, PolicyState.ACTIVE, self.audit)
