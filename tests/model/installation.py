@@ -9,6 +9,7 @@ from typing import Any, TypeVar
 
 from cli.wiring.parts import Certifying, Parts
 from tests.integration.one_process.staff import PATIENCE, Staff
+from tests.model.effects import Counted, lay
 from tests.model.mixed import MixedLine
 from tests.model.model import COOLING
 from twinlock.approvals.acting import Approvals
@@ -30,12 +31,22 @@ MAC_KEY = bytes(range(32))
 PEOPLE = ("ann", "bob")
 SMALL = {
     "content": {"batch_items": 2},
-    "workers": {"assign_batch": 1, "drain_seconds": 5.0, "reconcile_seconds": 12.0, "alert_look_seconds": 12.0},
+    "workers": {
+        "assign_batch": 1,
+        "drain_seconds": 5.0,
+        "reconcile_seconds": 12.0,
+        "alert_look_seconds": 12.0,
+        "sweep_seconds": 60.0,
+    },
     "approvals": {"cooling_off_seconds": COOLING},
 }
-# The clock moves by many seconds while the database confirms an epoch once; a key lives for longer than the bound.
-CUSTODY = CustodySettings(epoch_seconds=36000.0, confirm_interval=6000.0, probe_interval=60.0, dep_key_ttl=7200.0)
-_LOOK, _TICK = 0.02, 3.0  # seconds that something may take before the clock moves, and how far it moves
+# The clock moves by many seconds while the database confirms an epoch once; a key lives for longer than the bound
+# of a denial, and that of a site ends while its vaults are silent.
+CUSTODY = CustodySettings(
+    epoch_seconds=36000.0, confirm_interval=6000.0, probe_interval=60.0, dep_key_ttl=7200.0, tik_ttl=600.0
+)
+_LOOK, _TICK = 0.02, 4.0  # seconds that something may take before the clock moves, and how far it moves
+_WORK, _STEP = 0.1, 40.0  # the same where somebody has a deadline, and how far it moves at once where nobody has
 
 
 class Installation:
@@ -50,6 +61,7 @@ class Installation:
         self._engine = open_engine(f"sqlite+aiosqlite:///{folder / 'twinlock.db'}")
         self.line = MixedLine(order)
         self.staff = Staff(self.line, self._engine, self.clock, folder / "home", self._custodian, SMALL)
+        self.staff.watched = Counted
         self.staff.open_recovering, self.staff.open_certifying = self._recovering, self._certifying
         self.store = self.staff.store(self.line.asks)
         self.acts = Approvals(
@@ -77,6 +89,10 @@ class Installation:
 
     # The processes
 
+    async def lay(self) -> None:
+        """Make what effects are counted in."""
+        await lay(self._engine)
+
     async def start(self) -> None:
         """Start every worker, with a custodian that remembers nothing."""
         self._stop, ready = asyncio.Event(), asyncio.Event()
@@ -88,6 +104,12 @@ class Installation:
     async def crash(self) -> None:
         """Kill every worker at once, wherever it is, and start them all again."""
         await self._kill()
+        await self.start()
+
+    async def rest(self, seconds: float) -> None:
+        """Let time pass in which no process runs."""
+        await self._kill()
+        self.clock.advance(seconds)
         await self.start()
 
     async def _own(self, stop: asyncio.Event, ready: asyncio.Event) -> None:
@@ -124,7 +146,7 @@ class Installation:
         task = asyncio.get_running_loop().create_task(act)
         async with asyncio.timeout(PATIENCE):
             while not task.done():
-                await asyncio.wait({task}, timeout=_LOOK)
+                await asyncio.wait({task}, timeout=_WORK)
                 if not task.done():
                     self.clock.advance(_TICK)
         self._check()
@@ -157,7 +179,7 @@ class Installation:
         """Let time pass, with everybody at work."""
         end = self.clock.monotonic() + seconds
         while self.clock.monotonic() < end:
-            self.clock.advance(min(20.0, end - self.clock.monotonic()))
+            self.clock.advance(min(_STEP, end - self.clock.monotonic()))
             await asyncio.sleep(_LOOK)
         self._check()
 

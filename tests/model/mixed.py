@@ -1,6 +1,6 @@
 """An embedded line that delivers in another order than things were told, and again what was handled long ago."""
 
-from collections.abc import Callable, Sequence
+from collections.abc import Callable, Mapping, Sequence
 from contextlib import AsyncExitStack
 from datetime import timedelta
 from random import Random
@@ -9,6 +9,7 @@ from typing import Any
 from events.embedded import EmbeddedTransport
 from events.transport import Message, Transport
 from tests.integration.one_process.lines import EmbeddedLine
+from tests.model.effects import note_told
 from twinlock.store.once import insert_once
 from twinlock.store.tables.bus import deliveries
 from twinlock.store.unit import Cause, Store, Unit
@@ -25,11 +26,13 @@ class MixedTransport(EmbeddedTransport):
     def __init__(self, line: "MixedLine", store: Store, handlers: Handlers) -> None:
         super().__init__(store, store.clock, routes_of(handlers))
         self._line = line
+        line.routes = routes_of(handlers)
 
     async def publish_within(self, unit: Unit, messages: Sequence[Message]) -> Callable[[], None]:
-        """Write the deliveries; nothing is handed over past the table, for a taker asks for no time then."""
-        await super().publish_within(unit, messages)
-        return lambda: None
+        """Write the deliveries; once they mix, none is handed over past the table: a taker asks for no time then."""
+        await note_told(unit, messages)
+        announce = await super().publish_within(unit, messages)
+        return (lambda: None) if self._line.mixes else announce
 
     def _rows(self, message: Message) -> list[dict[str, Any]]:
         rows = [row | {"not_before": self._line.later(row["not_before"])} for row in super()._rows(message)]
@@ -43,6 +46,7 @@ class MixedLine(EmbeddedLine):
     def __init__(self, order: Random) -> None:
         self.told: list[dict[str, Any]] = []
         self.mixes = False
+        self.routes: Mapping[str, Sequence[str]] = {}
         self._order = order
 
     def transport(self, stack: AsyncExitStack, store: Store, handlers: Handlers) -> tuple[Transport, Sequence[Loop]]:

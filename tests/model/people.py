@@ -2,6 +2,7 @@
 
 import asyncio
 from collections import Counter
+from collections.abc import Mapping
 from pathlib import Path
 from random import Random
 
@@ -10,15 +11,19 @@ from sqlalchemy import insert
 from cli.wiring.parts import Parts, build
 from events.answers import Answer
 from schemas.event import Event
-from schemas.identifiers import PROVIDER, SERVICE_POLICY, AvailabilityMode, MailboxKind, RequestOutcome, Workload
+from schemas.identifiers import PROVIDER, SERVICE_POLICIES, AvailabilityMode, MailboxKind, RequestOutcome, Workload
 from schemas.requests import PolicyRequested
+from tests.model.containers import GEO, Content, Source, is_site
 from tests.model.installation import CAUSE, MAC_KEY, Installation
+from tests.model.policies import Policy
 from twinlock.approvals.installation import ensure_installation
 from twinlock.approvals.rows import find_approval
 from twinlock.approvals.statement import parse
 from twinlock.content.mailboxes import NewMailbox
+from twinlock.content.paths import shown_path
+from twinlock.content.sites import NewSite
 from twinlock.custody.auditing import inspect
-from twinlock.custody.errors import CustodyError
+from twinlock.custody.errors import CustodyError, KeyNotYet
 from twinlock.custody.inspection import Inspection
 from twinlock.custody.port import USER, Asker
 from twinlock.custody.sealing import Sealer
@@ -35,8 +40,9 @@ class People(Installation):
         super().__init__(folder, template, order)
         self._sources = 0
 
-    async def furnish(self, policies: dict[str, tuple[AvailabilityMode, tuple[str, str]]]) -> None:
+    async def furnish(self, policies: Mapping[str, Policy]) -> None:
         """Make tenants, approvers, and policies with their keys."""
+        await self.lay()
         async with self.store.begin(CAUSE) as unit:
             rows = [
                 {"id": name, "name": name, "trial": False, "created_at": self.clock.now()}
@@ -47,15 +53,14 @@ class People(Installation):
         await self.start()
         for name, key in self.signers.items():
             await self.acts.add_approver(CAUSE, "acme", name, key.public)
-        own = {SERVICE_POLICY: (AvailabilityMode.STANDARD, ("memory://provider-a/key", "memory://provider-b/key"))}
-        requests = []
-        for name, (mode, keys) in (own | policies).items():
-            for uri in keys:
-                await self.vault.create_root_key(uri)
-            tenant = PROVIDER if name == SERVICE_POLICY else "acme"
-            wanted = PolicyRequested(tenant=tenant, name=name, workload=Workload.MAILBOX, mode=mode, keys=keys)
-            requests.append(await self.publish(wanted))
-        for request in requests:
+        wanted = [_own(workload, name) for workload, name in SERVICE_POLICIES.items()]
+        for each in policies.values():
+            geo = GEO if each.workload is Workload.SITE else None
+            asked = {"name": each.name, "workload": each.workload, "mode": each.mode, "keys": each.keys, "geo": geo}
+            wanted.append(PolicyRequested(tenant="acme", **asked))
+        for uri in (uri for each in wanted for uri in each.keys):
+            await self.vault.create_root_key(uri)
+        for request in [await self.publish(each) for each in wanted]:
             answered = await self.staff.answer(request)
             assert RequestOutcome.DONE == answered.outcome, answered
 
@@ -79,34 +84,53 @@ class People(Installation):
     async def _approve(self, request: str, name: str, signature: bytes) -> None:
         await self.acts.approve(CAUSE, request, name, signature)
 
-    async def add_box(self, address: str) -> None:
-        """Add a mailbox."""
-        await self.moving(self.parts.mailboxes.add(NewMailbox(address, "acme", MailboxKind.USER, licensed=True), ASKER))
+    async def add(self, name: str) -> None:
+        """Add a mailbox or a site."""
+        while not await self.moving(self._add(name)):
+            pass
 
-    def source(self, mails: list[int]) -> tuple[Path, Counter[bytes]]:
+    async def _add(self, name: str) -> bool:
+        tenant, _, own = name.partition("/")
+        try:
+            if is_site(name):
+                await self.parts.sites.add(NewSite(own, tenant, GEO), ASKER)
+            else:
+                await self.parts.mailboxes.add(NewMailbox(name, "acme", MailboxKind.USER, licensed=True), ASKER)
+        except KeyNotYet:  # on a busy machine the clock has moved past the deadline
+            return False
+        return True
+
+    def source(self, mails: list[int]) -> tuple[Path, Source]:
         """Make a folder of mails; the same number is the same mail."""
         self._sources += 1
-        bodies = [f"Subject: {self._sources}\n\nmail {number}\n".encode() for number in mails]
         folder = self.folder / f"source-{self._sources}"
         folder.mkdir()
-        for number, body in enumerate(bodies):
-            (folder / f"{number}.eml").write_bytes(body)
-        return folder, Counter(bodies)
+        bodies = {
+            f"{place}.eml": f"Subject: {self._sources}\n\nmail {number}\n".encode()
+            for place, number in enumerate(mails)
+        }
+        for path, body in bodies.items():
+            (folder / path).write_bytes(body)
+        return folder, bodies
 
-    async def bring(self, address: str, source: Path) -> bool:
+    async def bring(self, name: str, source: Path) -> bool:
         """Import a folder; tell whether that was acknowledged."""
         try:
-            await self.moving(self._import(address, source))
+            await self.moving(self._import(name, source))
         except (CustodyError, NotFound):
             return False
         return True
 
-    async def _import(self, address: str, source: Path) -> None:
-        await self.parts.importer.run(address, source, ASKER, lambda report: None)
+    async def _import(self, name: str, source: Path) -> None:
+        if is_site(name):
+            report = await self.parts.site_importer.run(name, source, ASKER, lambda report: None)
+            assert 0 == report.failed.count, report
+        else:
+            await self.parts.importer.run(name, source, ASKER, lambda report: None)
 
-    async def bring_killed(self, address: str, source: Path, turns: int) -> bool:
+    async def bring_killed(self, name: str, source: Path, turns: int) -> bool:
         """Import a folder while everything is killed; tell whether that was acknowledged."""
-        task = asyncio.get_running_loop().create_task(self._import(address, source))
+        task = asyncio.get_running_loop().create_task(self._import(name, source))
         await self.turns(turns)
         task.cancel()
         await asyncio.wait({task})
@@ -118,13 +142,13 @@ class People(Installation):
             raise failure
         return failure is None
 
-    async def read(self, address: str, *, fresh: bool) -> Counter[bytes] | None:
-        """Read a mailbox as a person does, in a `fresh` process or in one that holds keys; none where it is refused."""
+    async def read(self, name: str, *, fresh: bool) -> Content | None:
+        """Read a container as a person does, in a `fresh` process or in one that holds keys; none where refused."""
         parts = self.parts
         if fresh:
             parts = build(parts.settings, self.clock, self.store, parts.custodian)
         try:
-            return await self.moving(_content(parts, address))
+            return await self.moving(_files(parts, name) if is_site(name) else _items(parts, name))
         except (CustodyError, NotFound):
             return None
 
@@ -137,6 +161,18 @@ class People(Installation):
         return inspection
 
 
-async def _content(parts: Parts, address: str) -> Counter[bytes]:
+def _own(workload: Workload, name: str) -> PolicyRequested:
+    keys = (f"memory://provider-a/{name}", f"memory://provider-b/{name}")
+    return PolicyRequested(tenant=PROVIDER, name=name, workload=workload, mode=AvailabilityMode.STANDARD, keys=keys)
+
+
+async def _items(parts: Parts, address: str) -> Content:
     ids = [item.id async for item in parts.items.list(address)]
-    return Counter([b"".join([chunk async for chunk in parts.items.get(address, each, ASKER)]) for each in ids])
+    return Counter([("", b"".join([chunk async for chunk in parts.items.get(address, each, ASKER)])) for each in ids])
+
+
+async def _files(parts: Parts, site: str) -> Content:
+    paths = [file.path async for file in parts.files.list(site)]
+    return Counter(
+        [(shown_path(path), b"".join([chunk async for chunk in parts.files.get(site, path, ASKER)])) for path in paths]
+    )
