@@ -20,6 +20,7 @@ from typing import Any, TypeVar
 
 import asyncpg
 
+from tests.servers.certificates import Certificates
 from tests.servers.process import Process, free_ports
 from tests.servers.rabbitmq import ServerMissing
 from twinlock.store.engine import open_engine
@@ -45,6 +46,9 @@ autovacuum = off
 log_min_messages = fatal
 lc_messages = 'C'
 """
+# Whoever comes without TLS finds no rule that lets him in.
+_TLS = "ssl = on\nssl_cert_file = 'server.crt'\nssl_key_file = 'server.key'\nssl_ca_file = ''\n"
+_ONLY_TLS = "hostssl all all 127.0.0.1/32 scram-sha-256\n"
 # Nothing here survives a crash of the machine, and most tests crash nothing at all.
 _HASTY = "fsync = off\nfull_page_writes = off\nsynchronous_commit = off\n"
 
@@ -68,6 +72,18 @@ class Postgres:
     def url(self, database: str, *, password: str | None = None) -> str:
         """Return the URL of a database as the settings take it."""
         return f"postgresql+asyncpg://{USER}:{password or self.password}@127.0.0.1:{self.port}/{database}"
+
+    def secure(self, certificates: Certificates) -> None:
+        """Have it take connections by TLS alone, from its next start on."""
+        for source, name in ((certificates.certificate, "server.crt"), (certificates.key, "server.key")):
+            path = self._data / name
+            shutil.copyfile(source, path)
+            path.chmod(0o600)
+            if self._user is not None:
+                shutil.chown(path, self._user, _group(self._user))
+        with (self._data / "postgresql.auto.conf").open("a") as conf:
+            conf.write(_TLS)
+        (self._data / "pg_hba.conf").write_text(_ONLY_TLS)
 
     def start(self) -> None:
         """Start and wait until it answers; what a killed one left running ends by itself meanwhile."""
@@ -112,6 +128,17 @@ class Postgres:
     def execute(self, statement: str, database: str = "postgres") -> Any:
         """Run a statement of the administrator and return its first value."""
         return run(self._execute(statement, database))
+
+    def load(self, script: str, database: str = "postgres") -> None:
+        """Run statements of the administrator, as `psql` would."""
+        run(self._load(script, database))
+
+    async def _load(self, script: str, database: str) -> None:
+        connection = await asyncpg.connect(self.url(database).replace("+asyncpg", ""), timeout=30)
+        try:
+            await connection.execute(script)
+        finally:
+            await connection.close()
 
     async def _execute(self, statement: str, database: str) -> Any:
         dsn = self.url(database).replace("+asyncpg", "")

@@ -17,12 +17,16 @@ from pathlib import Path
 from typing import Any
 from urllib.parse import quote
 
+from tests.servers.certificates import Certificates
 from tests.servers.process import Process, free_ports
 
 _PLACES = ("/usr/lib/rabbitmq/bin",)
 _BOOT_SECONDS = 120.0
 _CONF = """\
 listeners.tcp.1 = 127.0.0.1:{port}
+listeners.ssl.1 = 127.0.0.1:{tls_port}
+ssl_options.certfile = {certificates.certificate}
+ssl_options.keyfile = {certificates.key}
 management.tcp.ip = 127.0.0.1
 management.tcp.port = {http}
 default_pass = {password}
@@ -50,9 +54,10 @@ class RabbitNode:
 
     def __init__(self, folder: Path) -> None:
         self._folder = folder
+        self.certificates = Certificates(folder)
         self.data = folder / "mnesia"
         self._bin = _programs()
-        self.port, self._http, self._distribution, self._epmd_port = free_ports(4)
+        self.port, self.tls_port, self._http, self._distribution, self._epmd_port = free_ports(5)
         self._password = secrets.token_hex(8)
         self._name = f"twinlock{self.port}@localhost"
         self._epmd: Process | None = None
@@ -175,7 +180,8 @@ class RabbitNode:
         cookie.write_text(secrets.token_hex(16))
         cookie.chmod(0o400)
         (self._folder / "plugins").write_text("[rabbitmq_management].\n")
-        conf = _CONF.format(port=self.port, http=self._http, password=self._password)
+        ports = {"port": self.port, "tls_port": self.tls_port, "http": self._http}
+        conf = _CONF.format(**ports, certificates=self.certificates, password=self._password)
         (self._folder / "rabbitmq.conf").write_text(conf)
 
     def _environment(self) -> dict[str, str]:

@@ -19,6 +19,7 @@ CONNECT_SECONDS = 10.0
 # Longer than any lock is held: whoever waits so long waits for what is dead. The URL's own number wins.
 STATEMENT_SECONDS = 60.0
 _OPTION = "command_timeout"
+_AUTHORITY = "sslrootcert"
 # A fleet of a dozen processes stays below the hundred connections that PostgreSQL has by default.
 POOL, OVERFLOW = 4, 4
 READING = {"isolation_level": "REPEATABLE READ", "postgresql_readonly": True}
@@ -55,8 +56,9 @@ def open_postgresql(url: URL) -> AsyncEngine:
         "idle_in_transaction_session_timeout": f"{seconds * 1000:.0f}ms",
     }
     engine = create_async_engine(
-        url,
+        url.difference_update_query([_AUTHORITY]),
         connect_args={
+            **_trust(url),
             "async_creator_fn": connect,
             "timeout": CONNECT_SECONDS,
             "command_timeout": seconds,
@@ -78,6 +80,18 @@ def _refuse_closed(connection: DBAPIConnection, _record: ConnectionPoolEntry, _p
     driver: Any = connection
     if driver.driver_connection.is_closed():
         raise DisconnectionError
+
+
+def _trust(url: URL) -> dict[str, ssl.SSLContext]:
+    """Return what makes the driver believe one authority alone, the one whose file the URL names."""
+    if _AUTHORITY not in url.query:
+        return {}
+    if url.query.get("ssl") != "verify-full":
+        raise ValueError(f"{_AUTHORITY} needs ?ssl=verify-full: nothing else checks who answers")
+    try:
+        return {"ssl": ssl.create_default_context(cafile=str(url.query[_AUTHORITY]))}
+    except OSError:  # an SSLError is one
+        raise ValueError(f"{_AUTHORITY} is no file with a certificate") from None
 
 
 def _statement_seconds(url: URL) -> float:
@@ -111,7 +125,7 @@ def of_postgresql(error: SQLAlchemyError) -> DatabaseUnavailable | None:
     if state is None or error.connection_invalidated or state.startswith(_LOST):
         return DatabaseNotReached("the connection to the database was lost", hint="run it again when PostgreSQL is up")
     if state == "42501":
-        return DatabaseUnavailable("the database's user may not do that", hint="give it the rights of the owner")
+        return DatabaseUnavailable("the database's user may not do that", hint=_RIGHTS)
     return DatabaseUnavailable(f"the database refused a statement (SQLSTATE {state})", hint="the log has more")
 
 
@@ -127,13 +141,16 @@ def _explained(error: Exception, url: URL) -> DatabaseUnavailable:
 
 _BUSY = "see to its load; whatever the statement changed is undone"
 _CHECK = "check the user and the password in the setting database"
-_OPTIONS = "TLS is ?ssl=require or ?ssl=verify-full at the end of the setting database"
+_OPTIONS = "TLS is ?ssl=verify-full at the end of the setting database; &sslrootcert=FILE names who signed"
+_RIGHTS = "set TWINLOCK_DATABASE to the owner's URL; what workers may do, `twinlock init` grants to their roles"
+_WAY = "see its pg_hba.conf: it may want TLS, which is ?ssl=verify-full at the end of the setting database"
 _UP = "see that it runs, and check host and port in the setting database"
 _UNKNOWN = ("{place} refuses the connection ({kind})", _CHECK)
 _PASSING = (asyncpg.TooManyConnectionsError, asyncpg.CannotConnectNowError, OSError)  # a TimeoutError is an OSError
 # The first that fits explains: a class stands before its bases.
 _KNOWN: tuple[tuple[Any, tuple[str, str]], ...] = (
-    (asyncpg.InvalidAuthorizationSpecificationError, ("{place} refuses the user or the password", _CHECK)),
+    (asyncpg.InvalidPasswordError, ("{place} refuses the user or the password", _CHECK)),
+    (asyncpg.InvalidAuthorizationSpecificationError, ("{place} lets this user not in this way", _WAY)),
     (asyncpg.InvalidCatalogNameError, ("{place} has no database {database}", "make it: CREATE DATABASE {database}")),
     (asyncpg.TooManyConnectionsError, ("{place} has no connection left", "raise its max_connections")),
     (asyncpg.CannotConnectNowError, ("{place} is starting or stopping", "try again in a moment")),
