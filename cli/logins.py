@@ -18,8 +18,8 @@ from twinlock.errors import TwinlockError
 
 DEFINITIONS = "definitions.json"
 BROKER = "broker"  # the secret file of the setting of this name
-_PASSWORD_BYTES = 24
-_HOST = re.compile(r"(\[[0-9A-Fa-f:.]+\]|[A-Za-z0-9._-]+)(:[0-9]{1,5})?")
+PASSWORD_BYTES = 24
+HOST = re.compile(r"(\[[0-9A-Fa-f:.]+\]|[A-Za-z0-9._-]+)(:[0-9]{1,5})?")
 
 
 @dataclass(frozen=True, slots=True)
@@ -33,7 +33,7 @@ class Place:
     def url(self, login: str, password: str) -> str:
         """Return the URL of a login; raise `UsageFault` where host and port can't be read."""
         url = f"{self.scheme}://{quote(login)}:{password}@{self.host}/{quote(self.vhost, safe='')}"
-        if _HOST.fullmatch(self.host) is None or broker_fault(url):
+        if HOST.fullmatch(self.host) is None or broker_fault(url):
             raise UsageFault(f"{self.host!a} is not HOST or HOST:PORT", hint="for example --host mq.example:5672")
         return url
 
@@ -41,23 +41,23 @@ class Place:
 def write_logins(folder: Path, workers: Sequence[str], place: Place) -> list[str]:
     """Write a secret file for every login that has none, and definitions that fit all; return the new logins."""
     logins = (ADMINISTRATOR, OPERATOR, *workers)
-    urls = {login: place.url(login, secrets.token_urlsafe(_PASSWORD_BYTES)) for login in logins}
-    _open_to_all(folder)
+    urls = {login: place.url(login, secrets.token_urlsafe(PASSWORD_BYTES)) for login in logins}
+    open_to_all(folder)
     made = [login for login in logins if not (folder / login / BROKER).exists()]
     for login in made:
         (folder / login).mkdir(mode=0o700, exist_ok=True)
-        _write(folder / login / BROKER, urls[login], 0o600)
+        write_file(folder / login / BROKER, urls[login], 0o600)
     passwords = {login: _password(folder / login / BROKER, urls[login]) for login in logins}
     # Compared, not just written with new logins: a run may have ended in between, and a new version may grant more.
     there = _read(folder / DEFINITIONS)
     wanted = definitions(passwords, workers, place.vhost, there)
     if wanted != there:
         # The broker's own user reads it: there are only hashes in it.
-        _write(folder / DEFINITIONS, json.dumps(wanted, indent=2), 0o644)
+        write_file(folder / DEFINITIONS, json.dumps(wanted, indent=2), 0o644)
     return made
 
 
-def _open_to_all(folder: Path) -> None:
+def open_to_all(folder: Path) -> None:
     """Make a folder that the broker's user can enter; how open one is that was there is its owner's to say."""
     for each in reversed((folder, *folder.parents)):
         if not each.exists():
@@ -93,7 +93,8 @@ def _place(url: SplitResult) -> tuple[str, ...]:
     return url.scheme, url.username or "", url.netloc.rpartition("@")[2], url.path
 
 
-def _write(path: Path, text: str, mode: int) -> None:
+def write_file(path: Path, text: str, mode: int) -> None:
+    """Write a file in one go: whoever reads it finds the old one or the new one."""
     draft = path.with_name(f"{path.name}.{os.getpid()}")
     draft.unlink(missing_ok=True)
     descriptor = os.open(draft, os.O_WRONLY | os.O_CREAT | os.O_EXCL, mode)

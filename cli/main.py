@@ -15,6 +15,7 @@ from cli.commands import (
     audit,
     broker,
     cost,
+    database,
     demo,
     dlq,
     drill,
@@ -52,7 +53,7 @@ app = typer.Typer(
 _CONTENT = (mailbox, site)
 _PEOPLE = (tenant, approver, approval)
 _BREAK_GLASS = (recovery, purge, drill, restore)
-_OPERATIONS = (publish, publisher, dlq, broker, worker, schema, status, errors, alerts, webhook, audit, cost)
+_OPERATIONS = (publish, publisher, dlq, broker, database, worker, schema, status, errors, alerts, webhook, audit, cost)
 _NOUNS = (init, *_PEOPLE, key, vault, policy, *_BREAK_GLASS, *_CONTENT, *_OPERATIONS)
 for module in _NOUNS:
     module.register(app)

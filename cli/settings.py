@@ -260,7 +260,9 @@ class Settings(BaseSettings):
         """
         folder, own = self.secrets_folder / name, self
         if (folder / "broker").is_file():
-            own = self.model_copy(update={"secrets": folder, "broker": (folder / "broker").read_text().strip()})
+            files = [each for each in ("broker", "database") if (folder / each).is_file()]
+            found = {each: (folder / each).read_text().strip() for each in files}
+            own = self.model_copy(update={"secrets": folder, **found})
         own.check_login(name, "each worker has a login of its own name; make them with: twinlock broker definitions")
         return own
 

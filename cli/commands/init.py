@@ -27,7 +27,7 @@ from twinlock.approvals.installation import ensure_installation
 from twinlock.clock import SystemClock
 from twinlock.custody.policies import find_policy
 from twinlock.errors import NotFound, TwinlockError
-from twinlock.store import migrate
+from twinlock.store import granting, migrate
 from twinlock.store.tables.tenants import tenants
 from twinlock.store.unit import Cause, new_id
 from twinlock.vaults.administration import KeyExists
@@ -77,6 +77,7 @@ async def _init(settings: Settings, timeout: float) -> bool:
     async with open_store(settings, clock) as store:
         before = await migrate.current(store.engine)
         migrated = await migrate.upgrade(store.engine)
+        await granting.grant(store.engine)
         async with store.begin(Cause(new_id())) as unit:
             migrated |= await ensure_installation(unit)
         await make_mark(settings.home, store, before)

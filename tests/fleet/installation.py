@@ -145,7 +145,6 @@ class Fleet:
         return {
             "PATH": os.environ.get("PATH", "/usr/bin:/bin"),
             "TWINLOCK_HOME": str(self.home),
-            "TWINLOCK_DATABASE": self._url,
             "TWINLOCK_SECRETS": str(self.secrets(login)),
             **more,
         }
@@ -166,10 +165,10 @@ class Fleet:
     def _detour(self, worker: str) -> dict[str, str]:
         if self.detours is None:
             return {}
-        broker = (self.secrets(worker) / "broker").read_text()
+        broker, database = ((self.secrets(worker) / name).read_text() for name in ("broker", "database"))
         return {
             "TWINLOCK_BROKER": f"{_by_way_of(broker, self.node.port, self.detours.broker)}?heartbeat={QUICK}",
-            "TWINLOCK_DATABASE": f"{_by_way_of(self._url, self.cluster.port, self.detours.database)}"
+            "TWINLOCK_DATABASE": f"{_by_way_of(database, self.cluster.port, self.detours.database)}"
             f"?command_timeout={QUICK}",
         }
 
@@ -322,14 +321,18 @@ class Fleet:
             folder = self.secrets(each.login)
             folder.mkdir(parents=True)
             (folder / "broker").write_text(url)
+        place = ["--host", f"127.0.0.1:{self.cluster.port}", "--name", self._database]
+        made = self.ask("database", "roles", str(self._folder / "secrets"), *place)
+        self.cluster.load(Path(made["roles"]).read_text(), self._database)
 
     def _initialise(self) -> None:
         administrator = str(self.secrets("administrator"))
-        self.ask("init", TWINLOCK_SECRETS=administrator)
+        self.ask("init", TWINLOCK_SECRETS=administrator, TWINLOCK_DATABASE=self._url)
         (self.home / "twinlock.toml").write_text(_SETTINGS)
         self.ask("broker", "declare", TWINLOCK_SECRETS=administrator)
+        owner = {"TWINLOCK_DATABASE": self._url}
         for name in ("operator", *WORKERS):
-            self.ask("worker", "enroll", name, "--login", name, "--into", str(self.secrets(name)))
+            self.ask("worker", "enroll", name, "--login", name, "--into", str(self.secrets(name)), **owner)
 
 
 def _by_way_of(url: str, port: int, proxy: int) -> str:

@@ -49,7 +49,8 @@ def _wrong_login(fleet: Fleet, _folder: Path) -> dict[str, str]:
 
 
 def _no_key(fleet: Fleet, folder: Path) -> dict[str, str]:
-    shutil.copy(fleet.secrets(DEP_ASSIGNER) / "broker", folder / "broker")
+    for name in ("broker", "database"):
+        shutil.copy(fleet.secrets(DEP_ASSIGNER) / name, folder / name)
     return {"TWINLOCK_SECRETS": str(folder)}
 
 

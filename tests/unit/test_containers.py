@@ -95,6 +95,18 @@ def test_enrolled(ours: Mapping[str, Any]) -> None:
     assert "definitions:/secrets:ro" in compose_of("rabbitmq")["volumes"]
 
 
+def test_roles(ours: Mapping[str, Any]) -> None:
+    """Only who makes the tables has the owner's URL; everybody else finds its own role's among its secrets."""
+    assert ["init"] == [name for name, service in ours.items() if "TWINLOCK_DATABASE" in service["environment"]]
+
+    (made,) = re.findall(r"twinlock database roles /secrets --host (\w+)", "".join(ours["secrets"]["command"]))
+    postgres = compose_of(made)
+
+    assert postgres["environment"]["POSTGRES_DB"] == "twinlock"  # which is what the command names its roles after
+    assert "definitions:/docker-entrypoint-initdb.d:ro" in postgres["volumes"]
+    assert {"secrets"} == set(postgres["depends_on"])
+
+
 def compose_of(name: str) -> Mapping[str, Any]:
     found: Mapping[str, Any] = yaml.safe_load((ROOT / "docker-compose.yml").read_text())["services"][name]
     return found

@@ -1,0 +1,123 @@
+"""The matrix of PostgreSQL's roles is about tables that exist, and their secrets stay as they are."""
+
+import re
+from pathlib import Path
+
+import pytest
+from sqlalchemy.engine import make_url
+
+from cli.failures import UsageFault
+from cli.roles import DatabasePlace, write_roles
+from cli.settings import load_settings
+from events.amqp.access import of_operator, of_worker
+from twinlock.errors import TwinlockError
+from twinlock.store.roles import OWN_NEW_ROWS, OWN_ROWS, ROLES, SEALED
+from twinlock.store.scram import verifier
+from twinlock.store.tables import metadata
+from workers.roster import ROSTER
+
+PLACE = DatabasePlace("db.example:5433", "shop", tls=True)
+_RIGHTS = re.compile(r"((SELECT|INSERT|UPDATE|DELETE)( \([a-z_, ]+\))?(, |$))+")
+
+
+def test_logins() -> None:
+    """There is a role for every login that the broker has, but for the administrator, who has no use for one."""
+    assert {of_operator().login, *(of_worker(name).login for name in ROSTER)} == set(ROLES)
+
+
+@pytest.mark.parametrize("login", ROLES)
+def test_tables(login: str) -> None:
+    """Every right is one that PostgreSQL knows, to a table and to columns that exist."""
+    for table, given in ROLES[login].items():
+        assert _RIGHTS.fullmatch(given), (table, given)
+        named = {column for columns in re.findall(r"\(([^)]*)\)", given) for column in columns.split(", ")}
+        assert named <= set(metadata.tables[table].c.keys()), table
+
+
+def test_everywhere() -> None:
+    """No role may change the audit log, whose writer is the owner of a row; and every table has somebody who writes."""
+    for table, column in {**OWN_ROWS, **OWN_NEW_ROWS}.items():
+        assert column in metadata.tables[table].c
+    assert {"INSERT"} == {given["audit_entries"] for given in ROLES.values() if "audit_entries" in given}
+    assert set(SEALED) <= set(metadata.tables)
+
+    written = {table for given in ROLES.values() for table, may in given.items() if re.search("INSERT|UPDATE", may)}
+
+    assert {"installation", "enrolled_workers"} == set(metadata.tables) - written  # the owner's alone
+
+
+def test_twice(tmp_path: Path) -> None:
+    """The first run makes everything, the second changes no byte; the settings find what it made."""
+    first = write_roles(tmp_path / "etc", PLACE)
+    before = {path: path.read_bytes() for path in tmp_path.rglob("*") if path.is_file()}
+    second = write_roles(tmp_path / "etc", PLACE)
+
+    assert (set(ROLES), []) == (set(first), second)
+    assert before == {path: path.read_bytes() for path in tmp_path.rglob("*") if path.is_file()}
+
+
+def test_read(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    """Who is given the folder of a login connects as its role, by TLS."""
+    write_roles(tmp_path / "etc", PLACE)
+    monkeypatch.setenv("TWINLOCK_SECRETS", str(tmp_path / "etc" / "operator"))
+    found = make_url(load_settings(tmp_path).database_url)
+
+    assert ("shop_operator", "db.example", 5433, "shop") == (found.username, found.host, found.port, found.database)
+    assert {"ssl": "verify-full"} == found.query
+
+
+def test_no_password_in_the_sql(tmp_path: Path) -> None:
+    """The SQL has what the server compares with, and no password; only the secrets themselves are closed."""
+    write_roles(tmp_path / "etc", PLACE)
+    sql = (tmp_path / "etc" / "roles.sql").read_text()
+    for login in ROLES:
+        path = tmp_path / "etc" / login / "database"
+        password = str(make_url(path.read_text()).password)
+
+        assert password not in sql
+        assert verifier(f"shop_{login}", password) in sql
+        assert 0o600 == path.stat().st_mode & 0o777
+    assert 0o644 == (tmp_path / "etc" / "roles.sql").stat().st_mode & 0o777
+
+
+def test_interrupted(tmp_path: Path) -> None:
+    """A secret or the SQL that is missing is made by the next run, and nothing else changes."""
+    write_roles(tmp_path, PLACE)
+    whole = (tmp_path / "roles.sql").read_text()
+    (tmp_path / "roles.sql").unlink()
+
+    assert [] == write_roles(tmp_path, PLACE)
+    assert whole == (tmp_path / "roles.sql").read_text()
+
+    (tmp_path / "operator" / "database").unlink()
+
+    assert ["operator"] == write_roles(tmp_path, PLACE)
+    changed = set(whole.splitlines()) ^ set((tmp_path / "roles.sql").read_text().splitlines())
+    assert {True} == {"shop_operator" in line for line in changed}
+
+
+@pytest.mark.parametrize(
+    ("host", "name"), [("db example", "shop"), ("", "shop"), ("db", "Shop"), ("db", "a'b"), ("db", "x" * 41)]
+)
+def test_bad_place(tmp_path: Path, host: str, name: str) -> None:
+    """What is no host or no name is refused before anything is made."""
+    with pytest.raises(UsageFault, match=r"is not HOST or HOST:PORT|is no name for a database"):
+        write_roles(tmp_path / "etc", DatabasePlace(host, name, tls=False))
+
+    assert not (tmp_path / "etc").exists()
+
+
+@pytest.mark.parametrize("text", ["", "postgresql+asyncpg://shop_operator@db.example:5433/shop"])
+def test_no_password(tmp_path: Path, text: str) -> None:
+    """A secret without a password is somebody's to look at."""
+    write_roles(tmp_path, PLACE)
+    (tmp_path / "operator" / "database").write_text(text)
+    with pytest.raises(TwinlockError, match="holds no password"):
+        write_roles(tmp_path, PLACE)
+
+
+def test_other_database(tmp_path: Path) -> None:
+    """Secrets for another database are told, not left to fail there."""
+    write_roles(tmp_path, PLACE)
+    with pytest.raises(TwinlockError, match="is for another database than postgresql"):
+        write_roles(tmp_path, DatabasePlace("db.example:5433", "shop", tls=False))
