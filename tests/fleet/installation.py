@@ -43,6 +43,7 @@ batch_items = 4
 [workers]
 assign_batch = 5
 reconcile_seconds = 0.2
+sweep_seconds = 5.0
 """
 _UNDER_WAY = """
 SELECT (SELECT count(*) FROM outbox) + (SELECT count(*) FROM jobs)
@@ -148,6 +149,11 @@ class Fleet:
             "TWINLOCK_SECRETS": str(self.secrets(login)),
             **more,
         }
+
+    @property
+    def owner(self) -> dict[str, str]:
+        """Return what makes a command the owner of the database."""
+        return {"TWINLOCK_DATABASE": self._url}
 
     def secrets(self, login: str) -> Path:
         """Return the folder with the secrets of a login."""
@@ -327,12 +333,11 @@ class Fleet:
 
     def _initialise(self) -> None:
         administrator = str(self.secrets("administrator"))
-        self.ask("init", TWINLOCK_SECRETS=administrator, TWINLOCK_DATABASE=self._url)
+        self.ask("init", TWINLOCK_SECRETS=administrator, **self.owner)
         (self.home / "twinlock.toml").write_text(_SETTINGS)
         self.ask("broker", "declare", TWINLOCK_SECRETS=administrator)
-        owner = {"TWINLOCK_DATABASE": self._url}
         for name in ("operator", *WORKERS):
-            self.ask("worker", "enroll", name, "--login", name, "--into", str(self.secrets(name)), **owner)
+            self.ask("worker", "enroll", name, "--login", name, "--into", str(self.secrets(name)), **self.owner)
 
 
 def _by_way_of(url: str, port: int, proxy: int) -> str:

@@ -142,3 +142,18 @@ def test_no_secret_is_told(fleet: Fleet) -> None:
 
     assert url.split("@")[1].split("/")[0] in shown
     assert url.split("@")[0].rpartition(":")[2] not in shown
+
+
+def test_owner_alone(fleet: Fleet) -> None:
+    """What no role may do is refused before anything is begun, with the way to do it; the owner just does it."""
+    enroll = ("worker", "enroll", "operator", "--login", "operator", "--into", str(fleet.secrets("operator")))
+    for command, said in (
+        (("tenant", "remove", "acme"), "a tenant is removed by the owner of the database"),
+        (enroll, "the database's user may not do that"),
+    ):
+        ran = fleet.run(*command)
+
+        assert (1, f"twinlock: {said}") == (ran.code, ran.err.splitlines()[0])
+        assert "TWINLOCK_DATABASE to the owner's URL" in ran.err
+    assert not fleet.ask(*enroll, **fleet.owner)["changed"]
+    assert ["acme"] == [row["name"] for row in fleet.rows("SELECT name FROM tenants WHERE name = 'acme'")]

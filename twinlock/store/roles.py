@@ -2,7 +2,8 @@
 
 `twinlock init`, as the owner, grants exactly this (`granting.py`); on SQLite, which has no roles, it says who writes
 what. A role is named after the broker's login, and after the database: roles belong to a whole cluster. What no role
-is given is the owner's alone: any change of a table, `init`, `worker enroll` and `worker retire`, `restore check`.
+is given is the owner's alone: any change of a table, `init`, `worker enroll` and `worker retire`,
+`tenant remove`, `restore check`.
 """
 
 from collections.abc import Iterable, Mapping
@@ -150,30 +151,25 @@ _COMMANDS: Rights = {
     **_TELLS,
     **_AUDITS,
     **_UPLOADS,
-    "tenants": "INSERT, UPDATE (created_at), DELETE",
+    "tenants": "INSERT, UPDATE (created_at)",
     "containers": "INSERT, UPDATE (version), DELETE",
     "container_keys": "INSERT, UPDATE (item_count, encrypted_count), DELETE",
+    "container_wraps": "DELETE",
     "items": "SELECT, INSERT, DELETE",
     "files": "SELECT, INSERT, UPDATE (generation, version, size, wrapped_key, content_mac, object_name), DELETE",
     "publishers": "INSERT, UPDATE (all_tenants, added_at), DELETE",
     "publisher_tenants": "INSERT, DELETE",
     "publisher_types": "INSERT, DELETE",
-    "approvals": "INSERT, UPDATE (state, due, version), DELETE",
+    "approvals": "INSERT, UPDATE (state, due, version)",
     "approval_signatures": "INSERT, DELETE",
-    "approval_steps": "INSERT, UPDATE (announced), DELETE",
-    "approver_changes": "INSERT, UPDATE (announced), DELETE",
+    "approval_steps": "INSERT, UPDATE (announced)",
+    "approver_changes": "INSERT, UPDATE (announced)",  # no DELETE: a chain that could go could begin anew
     "revocations": "INSERT, UPDATE (announced)",
-    "policies": "UPDATE (state, version), DELETE",
+    "policies": "UPDATE (state, version)",
     "audit_sealing": "INSERT, UPDATE (broken, told)",
     "requests": "INSERT",
     "dead_letters": "DELETE",
     "deliveries": "INSERT",
-    # What is left of a tenant goes with it.
-    "availability_keys": "UPDATE (policy_id, state), DELETE",
-    "policy_key_copies": "SELECT, DELETE",
-    **dict.fromkeys(("policy_keys", "root_keys", "root_key_pins", "root_key_looks", "verdicts", "evidence"), "DELETE"),
-    **dict.fromkeys(("container_wraps", "purges", "purged_generations", "geos", "jobs", "turns"), "DELETE"),
-    **dict.fromkeys(("alerts", "alert_signals", "vault_operations"), "DELETE"),
 }
 
 ROLES: Mapping[str, Rights] = {

@@ -74,6 +74,7 @@ class Removal:
         if name == PROVIDER:
             raise TwinlockError(f"tenant {PROVIDER} owns the service policies", hint="see: twinlock tenant list")
         async with self.store.read() as reader:
+            await _refuse_a_role(reader)
             tenant = await find_tenant(reader, name)
             await _refuse_meanwhile(reader, tenant, self.store.clock.now())
         items = [
@@ -90,6 +91,16 @@ class Removal:
             if self.audit is not None:
                 await self.audit.append(unit, _entry(tenant, removed, unit.sender))
         return removed
+
+
+async def _refuse_a_role(reader: Reader) -> None:
+    """Refuse whoever could not end what it begins here: a tenant's approvers, say, no role may delete."""
+    if reader.connection.dialect.name != "postgresql":
+        return
+    if not await reader.scalar(select(func.has_table_privilege(tenants.name, "DELETE"))):
+        raise TwinlockError(
+            "a tenant is removed by the owner of the database", hint="set TWINLOCK_DATABASE to the owner's URL"
+        )
 
 
 def _entry(tenant: Tenant, removed: Removed, sender: str) -> AuditEntry:
