@@ -52,6 +52,7 @@ def test_by_hand(rabbit: "RabbitNode", vhost: "Vhost", postgres: "Postgres", tmp
     lines = commands(
         {
             "--host mq.example:5671 --tls": f"--host 127.0.0.1:{rabbit.port} --vhost {vhost.name}",
+            "--host db.example --tls": f"--host 127.0.0.1:{postgres.port} --name {DATABASE}",
             "postgresql+asyncpg://twinlock:PASSWORD@db.example/twinlock": postgres.create(DATABASE),
             "/etc/twinlock": str(tmp_path / "etc"),
             "/srv/twinlock": str(tmp_path / "srv"),
@@ -60,11 +61,12 @@ def test_by_hand(rabbit: "RabbitNode", vhost: "Vhost", postgres: "Postgres", tmp
         }
     )
     environment = {"PATH": f"{Path(sys.executable).parent}{os.pathsep}{os.environ['PATH']}"}
-    (load,) = [number for number, line in enumerate(lines) if line.startswith("rabbitmqctl ")]
+    load, roles = (lines.index(line) for line in lines if line.startswith(("rabbitmqctl ", "psql ")))
     try:
-        made = execute(lines[:load], tmp_path / "logins.log", environment)
+        made = execute([*lines[:load], *lines[load + 1 : roles]], tmp_path / "logins.log", environment)
         rabbit.ctl(*lines[load].split()[1:])
-        code, said = execute(lines[load + 1 :], tmp_path / "fleet.log", environment)
+        postgres.load(Path(lines[roles].split()[-1]).read_text(), DATABASE)
+        code, said = execute(lines[roles + 1 :], tmp_path / "fleet.log", environment)
     finally:
         postgres.drop(DATABASE)
 
