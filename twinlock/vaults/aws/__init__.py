@@ -1,0 +1,1 @@
+"""AWS KMS: symmetric keys, by their ARN."""
