@@ -16,7 +16,7 @@ from events.context import FIELDS, DeliveryFields
 
 MOST_BYTES = 5 * 1024 * 1024
 _FORMAT = "%(asctime)s %(levelname)s %(name)s%(delivery)s: %(message)s"
-_LIBRARIES = ("aiosqlite", "alembic", "asyncio", "azure", "sqlalchemy")
+_LIBRARIES = ("aiobotocore", "aiosqlite", "alembic", "asyncio", "azure", "botocore", "sqlalchemy")
 _TOLD_HERE = "aiormq.connection"  # every lost connection is told in our words, once
 
 

@@ -31,6 +31,7 @@ from twinlock.custody.settings import CustodySettings
 from twinlock.errors import TwinlockError
 from twinlock.store.engine import UnsupportedDatabase, open_engine
 from twinlock.vaults.administration import BadKeyUri
+from twinlock.vaults.aws.settings import AwsSettings
 from twinlock.vaults.azure.settings import AzureSettings
 from twinlock.vaults.openbao.settings import OpenBaoSettings
 from twinlock.vaults.openbao.uris import check_server
@@ -175,6 +176,12 @@ def _openbao(section: OpenBaoSettings) -> OpenBaoSettings:
     return _sane(section)
 
 
+def _aws(section: AwsSettings) -> AwsSettings:
+    if section.faults:
+        raise ValueError(", ".join(section.faults))
+    return _sane(section)
+
+
 def _azure(section: AzureSettings) -> AzureSettings:
     if section.faults:
         raise ValueError(", ".join(section.faults))
@@ -237,6 +244,7 @@ class Settings(BaseSettings):
     database: Annotated[str, AfterValidator(_database)] = Field(default="", repr=False)
     objects: Annotated[str, AfterValidator(_objects)] = Field(default="", repr=False)
     approvals: Annotated[ApprovalSettings, AfterValidator(_sane)] = ApprovalSettings()
+    aws: Annotated[AwsSettings, AfterValidator(_aws)] = AwsSettings()
     azure: Annotated[AzureSettings, AfterValidator(_azure)] = AzureSettings()
     content: Annotated[ContentSettings, AfterValidator(_sane)] = ContentSettings()
     cost: Annotated[CostSettings, AfterValidator(_cost)] = CostSettings()

@@ -150,7 +150,7 @@ def defaults() -> str:
     """Return a settings file that says nothing: every default, as a comment."""
     lines = ["# Settings of this home. Flags win, then TWINLOCK_* in the environment, then this file."]
     lines += ["", f'# broker = "{EMBEDDED}"']
-    for name in ("approvals", "azure", "content", "cost", "custody", "openbao", "pkcs11", "workers"):
+    for name in ("approvals", "aws", "azure", "content", "cost", "custody", "openbao", "pkcs11", "workers"):
         lines += ["", f"# [{name}]", *_numbers(asdict(Settings.model_fields[name].default), f"{name}.")]
     return "\n".join(lines) + "\n"
 
@@ -160,7 +160,7 @@ def _numbers(section: dict[str, Any], prefix: str) -> list[str]:
     for name, value in section.items():
         if isinstance(value, dict):
             nested += ["", f"# [{prefix}{name}]", *_numbers(value, f"{prefix}{name}.")]
-        else:
+        elif value is not None:
             lines.append(f"# {name} = {_shown(value)}")
     return lines + nested
 

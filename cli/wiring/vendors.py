@@ -2,11 +2,12 @@
 
 from abc import ABC, abstractmethod
 from importlib.util import find_spec
-from typing import ClassVar, Protocol
+from typing import ClassVar, Protocol, runtime_checkable
 
 from cli.settings import Settings
 from twinlock.errors import TwinlockError
-from twinlock.keys.ports import Clock
+from twinlock.keys.ports import Clock, DestroyingVault
+from twinlock.vaults.aws.uris import SCHEME as ARN
 from twinlock.vaults.azure.uris import HTTPS as AZURE
 from twinlock.vaults.directory import Adapter
 from twinlock.vaults.openbao.uris import HTTP, HTTPS
@@ -19,6 +20,11 @@ class Remote(Adapter, Protocol):
     async def close(self) -> None:
         """End every connection."""
         ...
+
+
+@runtime_checkable
+class Keeper(Remote, DestroyingVault, Protocol):
+    """Be an adapter that also keeps availability keys."""
 
 
 class Vendor(ABC):
@@ -35,6 +41,10 @@ class Vendor(ABC):
     @abstractmethod
     def build(self, settings: Settings, clock: Clock) -> Remote:
         """Return the adapter; its library may be missing."""
+
+    def keeper(self, settings: Settings, clock: Clock, vault: Remote) -> Keeper | None:
+        """Return what keeps availability keys: by default the adapter itself, where it can."""
+        return vault if isinstance(vault, Keeper) else None
 
     def load(self, settings: Settings, clock: Clock) -> Remote:
         """Return the adapter, or raise a `TwinlockError` that says what to install."""
@@ -63,6 +73,30 @@ class OpenBao(Vendor):
         from twinlock.vaults.openbao.vault import OpenBaoVault
 
         return OpenBaoVault(settings.openbao, settings.secrets_folder, clock)
+
+
+class Aws(Vendor):
+    """Reach accounts at AWS KMS."""
+
+    name = "aws"
+    schemes = (ARN,)
+    hint = "name its account in aws.accounts"
+
+    def is_set(self, settings: Settings) -> bool:
+        """Say whether an account is named."""
+        return bool(settings.aws.accounts)
+
+    def build(self, settings: Settings, clock: Clock) -> Remote:
+        """Return the adapter for every account."""
+        from twinlock.vaults.aws.vault import KmsVault
+
+        return KmsVault(settings.aws, settings.secrets_folder, clock)
+
+    def keeper(self, settings: Settings, clock: Clock, vault: Remote) -> Keeper | None:
+        """Return an adapter of its own: availability keys are aliases, which no root key may be."""
+        from twinlock.vaults.aws.availability import KmsAvailability
+
+        return KmsAvailability(settings.aws, settings.secrets_folder, clock)
 
 
 class Azure(Vendor):
@@ -103,4 +137,4 @@ class Pkcs11(Vendor):
         return Pkcs11Vault(settings.pkcs11, settings.secrets_folder, clock)
 
 
-VENDORS: tuple[Vendor, ...] = (OpenBao(), Azure(), Pkcs11())
+VENDORS: tuple[Vendor, ...] = (OpenBao(), Aws(), Azure(), Pkcs11())
