@@ -17,6 +17,7 @@ from hypothesis import strategies as st
 
 from tests.conformance import azure_subject
 from tests.conformance.azure_subject import AzureOwner
+from tests.conformance.kms_subject import KmsAvailabilityOwner, KmsOwner
 from tests.conformance.openbao_subject import OpenBaoOwner
 from tests.conformance.pkcs11_subject import Pkcs11Owner
 from tests.servers.softhsm import TOKENS
@@ -56,6 +57,8 @@ class Ability(Enum):
     OWN = auto()  # the adapter administers its own vault: it makes keys, disables them, and knows expiry dates
     ROOT_KEYS = auto()  # the keys under test are root keys, which can be made again under an old name
     AVAILABILITY = auto()  # the keys under test are availability keys
+    ONE_VERSION = auto()  # nobody sees how often a key was rotated
+    LINGERS = auto()  # a destroyed key can still be brought back for a while
 
 
 @dataclass(frozen=True)
@@ -149,6 +152,17 @@ def openbao(kind: str) -> Callable[[Bench], Awaitable[Subject]]:
     return build
 
 
+def aws(owner_of: type[KmsOwner]) -> Callable[[Bench], Awaitable[Subject]]:
+    """Bring two regions of AWS KMS."""
+
+    async def build(bench: Bench) -> Subject:
+        owner = owner_of(bench.request.getfixturevalue("kms"), bench.folder)
+        places = await owner.open(bench.stack, bench.clock)
+        return Subject(owner.vault, owner, owner.create, places, owner.form)
+
+    return build
+
+
 def azure(*, availability: bool) -> Callable[[Bench], Awaitable[Subject]]:
     """Bring two stand-ins for vaults of Azure with root keys, or with availability keys."""
 
@@ -178,6 +192,11 @@ ADAPTERS: dict[str, tuple[Callable[[Bench], Awaitable[Subject]], set[Ability]]] 
     "local-availability": (local_availability, {Ability.AVAILABILITY, Ability.CONTEXT, Ability.OWN}),
     "memory": (memory, {Ability.ROOT_KEYS, Ability.CONTEXT, Ability.OWN}),
     "memory-availability": (memory_availability, {Ability.AVAILABILITY, Ability.CONTEXT, Ability.OWN}),
+    "aws": (aws(KmsOwner), {Ability.ROOT_KEYS, Ability.CONTEXT, Ability.ONE_VERSION}),
+    "aws-availability": (
+        aws(KmsAvailabilityOwner),
+        {Ability.AVAILABILITY, Ability.CONTEXT, Ability.ONE_VERSION, Ability.LINGERS},
+    ),
     "azure": (azure(availability=False), {Ability.ROOT_KEYS}),
     "azure-availability": (azure(availability=True), {Ability.AVAILABILITY}),
     "openbao-rsa": (openbao("rsa-2048"), {Ability.ROOT_KEYS}),
@@ -185,12 +204,12 @@ ADAPTERS: dict[str, tuple[Callable[[Bench], Awaitable[Subject]], set[Ability]]] 
     "pkcs11": (pkcs11(availability=False), {Ability.ROOT_KEYS, Ability.CONTEXT}),
     "pkcs11-availability": (pkcs11(availability=True), {Ability.AVAILABILITY, Ability.CONTEXT}),
 }
-WITH_SERVERS = {"openbao-rsa", "openbao-aes", "pkcs11", "pkcs11-availability"}
+WITH_SERVERS = {"aws", "aws-availability", "openbao-rsa", "openbao-aes", "pkcs11", "pkcs11-availability"}
 
 
-def having(*wanted: Ability) -> pytest.MarkDecorator:
-    """Run a test on the adapters that declare some abilities."""
-    names = [name for name, (_, abilities) in ADAPTERS.items() if abilities.issuperset(wanted)]
+def having(*wanted: Ability, without: Ability | None = None) -> pytest.MarkDecorator:
+    """Run a test on the adapters that declare some abilities, and not another one."""
+    names = [name for name, (_, has) in ADAPTERS.items() if has.issuperset(wanted) and without not in has]
     return pytest.mark.parametrize("subject", [parameter(name) for name in names], indirect=True)
 
 
@@ -341,6 +360,7 @@ async def test_corrupt_says_nothing_more(subject: Subject) -> None:
     assert {(str(answers[0]), answers[0].raw)} == {(str(answer), answer.raw) for answer in answers}
 
 
+@having(without=Ability.ONE_VERSION)
 async def test_rotate(subject: Subject) -> None:
     """After a rotation the new version wraps, both unwrap, and it is the same key with a new fingerprint (law 1)."""
     old = await subject.wrap()
@@ -360,6 +380,7 @@ async def test_rotate(subject: Subject) -> None:
     assert [PAYLOAD] * 2 == [await subject.vault.unwrap(each, CONTEXT) for each in (old, new)]
 
 
+@having(without=Ability.ONE_VERSION)
 async def test_swapped_version(subject: Subject) -> None:
     """Bytes of one version are corrupt under another, and a version that never was is denied (law 2)."""
     wrapped = await subject.wrap()
@@ -682,7 +703,7 @@ async def test_create_is_idempotent(subject: Subject) -> None:
     assert PAYLOAD == await subject.vault.unwrap(wrapped, CONTEXT)
 
 
-@having(Ability.AVAILABILITY)
+@having(Ability.AVAILABILITY, without=Ability.LINGERS)
 async def test_destroy(subject: Subject) -> None:
     """A destroyed key denies everything for ever, creation and restoring included; destroying it again is no error."""
     wrapped = await subject.wrap()
@@ -699,7 +720,7 @@ async def test_destroy(subject: Subject) -> None:
     assert KeyStatus.DESTROYED is (await subject.owner.state(subject.uri)).state
 
 
-@having(Ability.AVAILABILITY)
+@having(Ability.AVAILABILITY, without=Ability.LINGERS)
 async def test_destroy_deleted(subject: Subject) -> None:
     """A soft-deleted availability key is destroyed like any other, and can't be restored."""
     await subject.make(subject.uri)

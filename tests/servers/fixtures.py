@@ -6,6 +6,7 @@ from contextlib import ExitStack
 import pytest
 
 from tests.servers.clouds import Cloud, start_azure, start_s3
+from tests.servers.kms import Kms, start_kms
 from tests.servers.openbao import OpenBao
 from tests.servers.postgres import Postgres, migrate, run
 from tests.servers.proxy import Proxy, proxied
@@ -73,6 +74,14 @@ def azure(tmp_path_factory: pytest.TempPathFactory) -> Iterator[Cloud]:
     cloud = start_azure(tmp_path_factory.mktemp("azure"))
     yield cloud
     cloud.process.kill()
+
+
+@pytest.fixture(scope="session")
+def kms(tmp_path_factory: pytest.TempPathFactory) -> Iterator[Kms]:
+    """Start a private AWS KMS."""
+    server = start_kms(tmp_path_factory.mktemp("kms"))
+    yield server
+    server.process.kill()
 
 
 @pytest.fixture(scope="session")
