@@ -17,7 +17,7 @@ from events.context import FIELDS, DeliveryFields
 MOST_BYTES = 5 * 1024 * 1024
 _FORMAT = "%(asctime)s %(levelname)s %(name)s%(delivery)s: %(message)s"
 _LIBRARIES = ("aiobotocore", "aiosqlite", "alembic", "asyncio", "azure", "botocore", "sqlalchemy")
-_TOLD_HERE = "aiormq.connection"  # every lost connection is told in our words, once
+_TOLD_HERE = ("aiormq.connection", "azure.identity")  # lost connections and failed logins are told in our words, once
 
 
 class _Formatter(logging.Formatter):
@@ -61,7 +61,8 @@ def configure(home: Path, to_terminal: bool, *, as_json: bool = False) -> None:
     root.setLevel(logging.INFO)
     for name in _LIBRARIES:
         logging.getLogger(name).setLevel(logging.WARNING)
-    logging.getLogger(_TOLD_HERE).setLevel(logging.CRITICAL)
+    for name in _TOLD_HERE:
+        logging.getLogger(name).setLevel(logging.CRITICAL)
     _add(root, _file(home / LOG), logging.WARNING, _Formatter(_FORMAT))
     if to_terminal:
         shown = _JsonFormatter() if as_json else _Formatter(_FORMAT)

@@ -92,7 +92,10 @@ class KeyVault:
         self.says: dict[str, Said] = {}  # by operation, in place of what it would answer
         self.asked: list[str] = []  # every operation that came with a good token, and every request for a token
         self.tokens: set[str] = set()
-        self.silent: set[str] = set()  # operations that are never answered
+        self.logins: list[dict[str, str]] = []  # what was sent for each token
+        self.directory, self.resource = DIRECTORY, RESOURCE  # what the challenge names
+        self.silent: set[str] = set()  # operations that are not answered before the end
+        self.over = asyncio.Event()
         self.version: Callable[[Key | None], str] = lambda key: uuid4().hex
         self._generate = generate
 
@@ -128,6 +131,7 @@ class KeyVault:
         """Return the server."""
         app = web.Application()
         app.router.add_post("/{directory}/oauth2/v2.0/token", self._token)
+        app.router.add_get("/identity", self._managed)
         app.router.add_route("*", "/{kind:keys|deletedkeys}/{name}", self._serve)
         app.router.add_route("*", "/{kind:keys}/{name}/{version}", self._serve)
         app.router.add_route("*", "/{kind:keys}/{name}/{version}/{operation}", self._serve)
@@ -136,7 +140,7 @@ class KeyVault:
     async def _token(self, request: web.Request) -> web.Response:
         self.asked.append("token")
         if "token" in self.silent:
-            await asyncio.Event().wait()
+            await self.over.wait()
         if "token" in self.says:
             return self.says["token"].response()
         form = await request.post()
@@ -144,19 +148,29 @@ class KeyVault:
         assert ("client_credentials", f"{RESOURCE}/.default") == (form["grant_type"], form["scope"])
         if form.get("client_secret") != SECRET and not form.get("client_assertion"):
             return entra_says(401, 7000215, "Invalid client secret provided.").response()
+        self.logins.append({name: str(value) for name, value in form.items()})
+        return self._issued(expires_in=3599, ext_expires_in=3599)
+
+    async def _managed(self, request: web.Request) -> web.Response:
+        """Be the place where a managed identity finds its token."""
+        self.asked.append("identity")
+        assert ("header", RESOURCE) == (request.headers["X-IDENTITY-HEADER"], request.query["resource"])
+        return self._issued(expires_on="4102444800", resource=RESOURCE)
+
+    def _issued(self, **about: Any) -> web.Response:
         token = f"token-{uuid4().hex}"
         self.tokens.add(token)
-        body = {"token_type": "Bearer", "expires_in": 3599, "ext_expires_in": 3599, "access_token": token}
-        return Said(200, json.dumps(body).encode()).response()
+        return Said(200, json.dumps({"token_type": "Bearer", "access_token": token, **about}).encode()).response()
 
     async def _serve(self, request: web.Request) -> web.Response:
         operation = _operation(request)
         if request.headers.get("Authorization", "").removeprefix("Bearer ") not in self.tokens:
-            assert b"" == await request.read()  # nothing of ours before the vault has said who it is
+            # Nothing of ours is sent before the vault has said who it is.
+            assert "Authorization" in request.headers or b"" == await request.read()
             return self._challenge(request).response()
         self.asked.append(operation)
         if operation in self.silent:
-            await asyncio.Event().wait()
+            await self.over.wait()
         if operation in self.says:
             return self.says[operation].response()
         try:
@@ -165,7 +179,7 @@ class KeyVault:
             return refused.answer.response()
 
     def _challenge(self, request: web.Request) -> Said:
-        where = f'Bearer authorization="https://{request.host}/{DIRECTORY}", resource="{RESOURCE}"'
+        where = f'Bearer authorization="https://{request.host}/{self.directory}", resource="{self.resource}"'
         message = "AKV10000: Request is missing a Bearer or PoP token."
         return Said(401, says(401, "Unauthorized", message).body, {"WWW-Authenticate": where})
 
@@ -287,7 +301,7 @@ def tls(certificates: Certificates) -> ssl.SSLContext:
 async def key_vault(certificates: Certificates, generate: Callable[[], rsa.RSAPrivateKey]) -> AsyncIterator[KeyVault]:
     """Run a vault."""
     vault = KeyVault(generate)
-    runner = web.AppRunner(vault.application(), shutdown_timeout=0)
+    runner = web.AppRunner(vault.application())
     await runner.setup()
     try:
         site = web.TCPSite(runner, "127.0.0.1", 0, ssl_context=tls(certificates))
@@ -295,4 +309,5 @@ async def key_vault(certificates: Certificates, generate: Callable[[], rsa.RSAPr
         vault.port = runner.addresses[0][1]
         yield vault
     finally:
+        vault.over.set()
         await runner.cleanup()

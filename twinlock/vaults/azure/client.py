@@ -13,7 +13,7 @@ from typing import Any
 from azure.core.rest import HttpRequest
 from azure.keyvault.keys.aio import KeyClient
 
-from twinlock.vaults.azure.login import Logins, VaultLogin
+from twinlock.vaults.azure.login import Logins, VaultLogin, begin
 from twinlock.vaults.azure.reasons import Reason, VaultFault
 from twinlock.vaults.azure.rules import reason_of
 from twinlock.vaults.azure.settings import AzureSettings
@@ -52,12 +52,12 @@ class Client:
         ca_file = secrets / own.ca_file if own is not None and own.ca_file is not None else None
         if own is not None or cloud is None:
             authority = own.authority if own is not None else CLOUDS[0].authority
-            login = VaultLogin(logins, authority, ca_file, [each.scope for each in CLOUDS])
+            self._login = VaultLogin(logins, authority, ca_file, [each.scope for each in CLOUDS])
         else:
-            login = VaultLogin(logins, cloud.authority, None, [cloud.scope])
+            self._login = VaultLogin(logins, cloud.authority, None, [cloud.scope])
         self._keys = KeyClient(
             key.vault_uri,
-            login,
+            self._login,
             transport=Transport(sessions.of(ca_file)),
             verify_challenge_resource=own is None,  # a host of another name is none of the resource's
             connection_timeout=settings.deadline,
@@ -70,10 +70,13 @@ class Client:
 
     async def ask(self, method: str, path: str, body: dict[str, Any] | None = None) -> Answer:
         """Return the answer, whatever its status; raise what the library raises. The caller sets the deadline."""
+        begin()
         await self._take_turn()
         try:
-            request = HttpRequest(method, f"/{path}", json=body)
-            response = await self._keys.send_request(request, stream=True)
+            response = await self._send(method, path, body)
+            if response.status_code == 401:
+                await self._login.forget(_token(response))
+                response = await self._send(method, path, body)
             return _answer(response, body or {})
         finally:
             self._free.release()
@@ -81,6 +84,9 @@ class Client:
     async def close(self) -> None:
         """Close the library's client."""
         await self._keys.close()
+
+    async def _send(self, method: str, path: str, body: dict[str, Any] | None) -> Any:
+        return await self._keys.send_request(HttpRequest(method, f"/{path}", json=body), stream=True)
 
     async def _take_turn(self) -> None:
         if not self._free.locked():
@@ -93,13 +99,17 @@ class Client:
             raise VaultFault(Reason.BUSY) from None
 
 
+def _token(response: Any) -> str:
+    """Return the token that was sent."""
+    return str(response.request.headers.get("Authorization", "")).removeprefix("Bearer ")
+
+
 def _answer(response: Any, body: dict[str, Any]) -> Answer:
     status, content = response.status_code, response.content
     document, request_id = read_document(content), response.headers.get("x-ms-request-id", "")
     known = request_id if _REQUEST_ID.fullmatch(request_id) else ""
     if 200 <= status < 300:
         return Answer(status, document, f"{status}", known)  # what is in a success may be a key
-    token = response.request.headers.get("Authorization", "").removeprefix("Bearer ")
-    secrets = [token, *(value for value in body.values() if isinstance(value, str))]
+    secrets = [_token(response), *(value for value in body.values() if isinstance(value, str))]
     said = shown_answer(content.decode(errors="replace"), secrets)
     return Answer(status, document, f"{status} {said}".strip(), known)

@@ -6,6 +6,7 @@ asks and the others take what it got, a failure included.
 
 import asyncio
 from collections.abc import Collection
+from contextvars import ContextVar
 from pathlib import Path
 from typing import Any, Protocol
 
@@ -25,6 +26,12 @@ from twinlock.vaults.azure.transport import ONCE, Sessions, TokenTransport, Tran
 from twinlock.vaults.azure.uris import is_directory
 
 _MOST_SECRET_CHARACTERS = 4096
+_BEGAN: ContextVar[float] = ContextVar("_BEGAN")  # when a call began, behind whatever it waits for in the library
+
+
+def begin() -> None:
+    """Note that a call begins: it is told of a login that fails from now on, and asks anew after an older one."""
+    _BEGAN.set(asyncio.get_running_loop().time())
 
 
 class _Credential(Protocol):
@@ -71,24 +78,30 @@ class _Login:
         self._sessions = sessions
         self._credential: _Credential | None = None
         self._asking = asyncio.Lock()
-        self._failures = 0
-        self._failed: VaultFault | None = None
+        self._token = ""
+        self._failed: tuple[float, VaultFault] | None = None
 
     async def token(self, scope: str, options: TokenRequestOptions) -> AccessTokenInfo:
         """Return a token that has not ended, or raise the fault of the login."""
-        seen = self._failures
         async with self._asking:
-            if self._failed is not None and self._failures != seen:
-                raise VaultFault(self._failed.reason, self._failed.raw)
+            if self._failed is not None and self._failed[0] >= _BEGAN.get():
+                raise VaultFault(self._failed[1].reason, self._failed[1].raw)
             try:
                 return await self._ask(scope, options)
             except VaultFault as fault:
-                self._failed, self._failures = fault, self._failures + 1
+                self._failed = asyncio.get_running_loop().time(), fault
                 await self.close()
                 raise
 
+    async def forget(self, token: str) -> None:
+        """Forget a token that a vault has refused: the library would offer it to the end of its time."""
+        async with self._asking:
+            if token == self._token:
+                await self.close()
+
     async def close(self) -> None:
         """Forget the token."""
+        self._token = ""
         credential, self._credential = self._credential, None
         if credential is not None:
             await credential.close()
@@ -97,11 +110,13 @@ class _Login:
         try:
             if self._credential is None:
                 self._credential = self._build()
-            return await self._credential.get_token_info(scope, options=options)
+            found = await self._credential.get_token_info(scope, options=options)
         except ClientAuthenticationError:  # of a managed identity: all else was judged before the library saw it
             raise VaultFault(Reason.LOGIN_REFUSED, "managed identity") from None
         except Exception as fault:  # noqa: BLE001 - whatever the library raises has to become one of our faults
             raise fault_of(fault) from None
+        self._token = found.token
+        return found
 
     def _build(self) -> _Credential:
         own, session = self._own, self._sessions.of(self._ca_file)
@@ -146,14 +161,20 @@ class VaultLogin:
         self._authority = authority
         self._ca_file = ca_file
         self._scopes = scopes
+        self._used: _Login | None = None
 
     async def get_token_info(self, *scopes: str, options: TokenRequestOptions | None = None) -> AccessTokenInfo:
         """Return a token of the directory that the vault names."""
         if len(scopes) != 1 or scopes[0] not in self._scopes:
             raise VaultFault(Reason.ADDRESS, "asks for a token that is no vault's")
         given: TokenRequestOptions = {**(options or {})}
-        login = self._logins.of((given.get("tenant_id") or "").lower(), self._authority, self._ca_file)
-        return await login.token(scopes[0], given)
+        self._used = self._logins.of((given.get("tenant_id") or "").lower(), self._authority, self._ca_file)
+        return await self._used.token(scopes[0], given)
+
+    async def forget(self, token: str) -> None:
+        """Forget a token that the vault has refused."""
+        if self._used is not None:
+            await self._used.forget(token)
 
     async def get_token(self, *scopes: str, **options: Any) -> AccessToken:
         """Return the same; the library's older half asks so."""
