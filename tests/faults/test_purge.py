@@ -25,6 +25,7 @@ ANN = "ann@acme.example"
 ROOTS = ("local://p1/key", "local://p2/key")
 WHY = ("--reason", "the contract has ended", "--contact", "dpo@acme.example")
 CHANGES = ("policy-revoked", "policy-restored", "approval-requested", "purge-given-up", "purge-certified")
+DUE = "UPDATE jobs SET not_before = '2026-01-01 00:00:00.000000'"
 AT_ONCE, LATER = "\n[approvals]\ncooling_off_seconds = 0\n", "\n[approvals]\ncooling_off_seconds = 3600\n"
 
 
@@ -272,6 +273,24 @@ def test_killed(condemned: "Home", tmp_path: Path, point: CrashPoint, number: in
     assert_purged(home, request)
 
 
+def test_law_16_verified_to_the_end(condemned: "Home", tmp_path: Path) -> None:
+    """Law 16: of a purge that has begun nothing more is destroyed once a signature does not verify any more."""
+    home = condemned.copy(tmp_path / "home")
+    request = waiting(home)
+    home.crash(CrashPoint.PURGE_OBJECT_DELETED, 1, *signing(home, request, "bob"))
+    signatures = home.rows("SELECT signature, name FROM approval_signatures")
+    write(home, "UPDATE approval_signatures SET signature = zeroblob(64) WHERE name = 'ann'")
+    home.refused("purge", "show", request, "--timeout", "5", code=3)
+
+    assert ("enabled", True) == (availability(home), bool(home.objects()))
+    assert "two approvers who counted" in home.column("SELECT trouble FROM jobs")[0]
+    for row in signatures:
+        write(home, "UPDATE approval_signatures SET signature = ? WHERE name = ?", row["signature"], row["name"])
+    write(home, DUE)
+    home.rest()
+    assert_purged(home, request)
+
+
 def bring_back(source: Path, target: Path) -> None:
     if source.is_dir():
         shutil.rmtree(target)
@@ -350,10 +369,14 @@ def first_key(home: "Home") -> dict[str, Any]:
 def change(home: "Home", key: dict[str, Any]) -> None:
     """Let the hour pass in which the vault keeps a key."""
     (keys,) = home.column("SELECT keys FROM purges")
-    told = json.dumps({**json.loads(keys), "availability_keys": [key]})
+    write(home, "UPDATE purges SET keys = ?", json.dumps({**json.loads(keys), "availability_keys": [key]}))
+    write(home, DUE)
+
+
+def write(home: "Home", statement: str, *values: Any) -> None:
+    """Change rows as somebody would who holds the database."""
     with contextlib.closing(sqlite3.connect(home.path / "twinlock.db")) as connection, connection:
-        connection.execute("UPDATE purges SET keys = ?", [told])
-        connection.execute("UPDATE jobs SET not_before = '2026-01-01 00:00:00.000000'")
+        connection.execute(statement, values)
 
 
 def test_excludes_recovery(approved: "Home", tmp_path: Path) -> None:

@@ -4,7 +4,7 @@ import asyncio
 import contextlib
 from collections.abc import Callable
 from dataclasses import dataclass, replace
-from datetime import timedelta
+from datetime import datetime, timedelta
 from typing import Any
 
 import pytest
@@ -17,6 +17,7 @@ from schemas.identifiers import ApprovalState, PolicyState
 from twinlock.approvals import telling
 from twinlock.approvals.acting import Approvals
 from twinlock.approvals.approvers import Tenant, read_approvers
+from twinlock.approvals.begun import check_begun
 from twinlock.approvals.errors import BrokenApprovers, Refused
 from twinlock.approvals.installation import ensure_installation, read_installation
 from twinlock.approvals.requests import Wanted, check, request
@@ -451,6 +452,34 @@ async def test_law_16_removed(office: Office) -> None:
     await office.sign(approval, "bob")
 
     assert ApprovalState.DONE is (await office.sign(approval, "cedric")).state
+
+
+async def test_law_16_begun(office: Office) -> None:
+    """Law 16: what has begun goes on for whoever counted then, and only while the signatures of then verify."""
+    await office.two()
+    await office.both(await office.add("cedric"))
+    office.clock.advance(72 * 3600)
+    await office.revoke()
+    approval = await office.restore()
+    await office.both(approval)
+    began = office.clock.now()
+    office.clock.advance(1)
+    leaving = await office.leave("ann")
+    for name in ("cedric", "bob"):
+        await office.sign(leaving, name)
+
+    async def checked(at: datetime) -> None:
+        async with office.store.read() as reader:
+            await check_begun(reader, await find_approval(reader, approval.id), at)
+
+    await checked(began)
+    with pytest.raises(Refused, match="two approvers who counted when it was begun"):
+        await checked(office.clock.now())
+    with pytest.raises(Refused, match="did not hold"):
+        await checked(approval.expires_at)
+    await office.change(approval_signatures, signature=bytes(64))
+    with pytest.raises(Refused, match="two approvers who counted when it was begun"):
+        await checked(began)
 
 
 async def test_law_16_never_below_two(office: Office) -> None:

@@ -2,6 +2,7 @@
 
 from collections.abc import Mapping
 from dataclasses import dataclass
+from datetime import datetime
 from typing import Any
 
 from sqlalchemy import Row, insert, select
@@ -37,13 +38,17 @@ async def lock_tenant(unit: Unit, tenant_id: str) -> None:
     await unit.row(select(tenants.c.id).where(tenants.c.id == tenant_id).with_for_update(key_share=True))
 
 
-async def read_approvers(reader: Reader, tenant_id: str) -> Approvers:
-    """Return a tenant's approvers, every change verified; raise `BrokenApprovers`."""
+async def read_approvers(reader: Reader, tenant_id: str, at: datetime | None = None) -> Approvers:
+    """Return a tenant's approvers, now or as they were at a moment, every change verified; raise `BrokenApprovers`."""
     origin = Origin(await read_installation(reader), tenant_id)
     changes = approver_changes.c
     query = select(approver_changes).where(changes.tenant_id == tenant_id).order_by(changes.number)
     try:
-        return replay(origin, [(_link(row), row.hash) for row in await reader.rows(query)])
+        links = [(_link(row), row.hash) for row in await reader.rows(query)]
+        newest = replay(origin, links)
+        # The last one of then, and all before it: the moments of the others may be a wrong clock's.
+        last = max((link.number for link, _ in links if at is None or link.at <= at), default=0)
+        return newest if at is None else replay(origin, links[:last])
     except BrokenChain as broken:
         raise BrokenApprovers(tenant_id, str(broken)) from None
 

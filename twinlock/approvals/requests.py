@@ -97,7 +97,7 @@ async def sign(unit: Unit, request_id: str, by: str, signature: bytes) -> Approv
     approval = await locked(unit, request_id)
     now = unit.clock.now()
     _refuse_closed(approval, now, ApprovalState.OPEN)
-    statement = await _examine(unit, approval)
+    statement = await examine(unit, approval)
     _refuse_late(approval, statement, now)
     approvers = await read_approvers(unit, approval.tenant_id)
     approver = _approver(approvers, approval, by, now)
@@ -120,7 +120,7 @@ async def check(unit: Unit, request_id: str) -> Checked:
     approval = await locked(unit, request_id)
     now = unit.clock.now()
     _refuse_closed(approval, now, ApprovalState.APPROVED)
-    statement = await _examine(unit, approval)
+    statement = await examine(unit, approval)
     approvers = await read_approvers(unit, approval.tenant_id)
     if len(approvers.signers(statement, approval.signatures, now)) < NEEDED:
         raise Refused(f"request {approval.id} is not signed by two approvers who count", hint="request it again")
@@ -211,7 +211,7 @@ def _refuse_late(approval: Approval, statement: Statement, now: datetime) -> Non
         raise Refused(f"request {approval.id} can't be signed any more", hint="cancel it, and request it again")
 
 
-async def _examine(reader: Reader, approval: Approval) -> Statement:
+async def examine(reader: Reader, approval: Approval) -> Statement:
     """Return the statement of a request; raise `Refused` unless it is about this request and things as they stand."""
     try:
         statement = parse(approval.statement)

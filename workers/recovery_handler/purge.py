@@ -9,6 +9,7 @@ from datetime import datetime, timedelta
 
 from schemas.identifiers import ApprovalState
 from twinlock.approvals import telling
+from twinlock.approvals.begun import check_begun
 from twinlock.approvals.ending import end
 from twinlock.approvals.errors import Refused
 from twinlock.approvals.requests import Checked, check, locked
@@ -73,14 +74,23 @@ class CarryOutPurge:
             purge = await find_purge(reader, approval.id)
         if purge.stage in (Stage.WAITING, Stage.COOLING):
             return await self._look(approval, purge, asker)
-        if (approval.state, approval.policy_id) != (ApprovalState.DONE, purge.policy_id):
-            # A row that somebody moved: nothing is destroyed but what was signed for and begun.
-            raise KeyRefused(f"purge {purge.id} was not begun by its request", policy=purge.policy_id)
+        await self._check_begun(approval, purge)
         if purge.stage is Stage.CONTENT:
             return Work(purge, Swept(await self._content.plan(purge.policy_id)))
         if purge.stage is Stage.DONE:
             return None
         return Work(purge, await self._keys.plan(approval, purge, asker))
+
+    async def _check_begun(self, approval: Approval, purge: Purge) -> None:
+        """Raise `KeyRefused` for a row that somebody moved: nothing is destroyed but what was signed for and begun."""
+        done = (approval.state, approval.policy_id) == (ApprovalState.DONE, purge.policy_id)
+        if not done or purge.begun_at is None:
+            raise KeyRefused(f"purge {purge.id} was not begun by its request", policy=purge.policy_id)
+        try:
+            async with self._store.read() as reader:
+                await check_begun(reader, approval, purge.begun_at)
+        except Refused as refused:
+            raise KeyRefused(refused.detail, policy=purge.policy_id, hint=refused.hint) from None
 
     async def _look(self, approval: Approval, purge: Purge, asker: Asker) -> Work | None:
         if approval.state is not ApprovalState.APPROVED:
