@@ -267,3 +267,20 @@ def test_webhooks(tmp_path: Path) -> None:
     assert "Odd has a url with a user" in told
     assert "none has a url that is not https://HOST/PATH" in told
     assert "T0KEN" not in told
+
+
+def test_azure(tmp_path: Path) -> None:
+    """A directory has one login and an id, and what is reached by another name is a host; all faults are told."""
+    directory = "0f8fad5b-d9cb-469f-a165-70867728950e"
+    write(tmp_path, f'[azure.directories.{directory}]\nsecret_file = "s"\nmanaged_identity = true\n')
+    two = faults(tmp_path)
+    write(tmp_path, f'[azure.directories.{directory}]\nsecret_file = "s"\n[azure.directories.contoso]\n')
+    more = faults(tmp_path)
+    write(tmp_path, '[azure.vaults."https://keys.example"]\n[azure.vaults.host]\nauthority = "https://login"\n')
+    hosts = faults(tmp_path)
+
+    assert f"azure: directories: {directory} needs one of secret_file," in two
+    assert f"directories: {directory} has no client_id" in more
+    assert "directories: 'contoso' is not the id of a directory" in more
+    assert "vaults: 'https://keys.example' is not a host" in hosts
+    assert "vaults: host has no host as authority" in hosts

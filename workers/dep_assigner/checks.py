@@ -110,7 +110,6 @@ def check_key(probe: Probe) -> Sequence[FailedCheck]:
             when = probe.description.expires.date().isoformat()
             failed.append(FailedCheck("no-expiry", probe.uri, f"it expires on {when}; remove its expiry date"))
         if not probe.description.recoverable:
-            failed.append(
-                FailedCheck("recoverable", probe.uri, "it can't be recovered once deleted; turn soft delete on")
-            )
+            found = "it may be gone once deleted; turn soft delete and protection from purging on"
+            failed.append(FailedCheck("recoverable", probe.uri, found))
     return failed
