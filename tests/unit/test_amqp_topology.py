@@ -81,8 +81,8 @@ def test_every_tier_leads_back(worker: str) -> None:
 def test_bindings_are_what_is_handled() -> None:
     """Each worker's queue gets exactly the types that its handlers handle."""
     nothing: Any = None  # only their types are looked at
-    recovering, purging = object(), SimpleNamespace(requesting=nothing, carrying=lambda *_: nothing)
-    means: dict[str, Any] = {"recovering": recovering, "purging": purging}
+    purging = SimpleNamespace(requesting=nothing, content=nothing, carrying=lambda *_: nothing)
+    means: dict[str, Any] = {"recovering": object(), "purging": purging}
     handlers = handlers_of(Workplace(nothing, nothing, nothing, nothing, nothing, WorkerSettings(), **means))
 
     for worker in ROSTER:
