@@ -4,6 +4,7 @@ import asyncio
 import hashlib
 import hmac
 import json
+import ssl
 import sys
 import urllib.error
 import urllib.request
@@ -25,6 +26,7 @@ from schemas.facts import AlertChanged, AlertRaised
 from schemas.identifiers import AlertNews, Audience, Severity
 from schemas.names import ALERT_EMITTER
 from tests.guides import write_files
+from tests.servers.certificates import Certificates
 from tests.servers.receiver import Receiver, flood, receiving, silence, status
 from twinlock.clock import ManualClock, SystemClock
 from twinlock.keys.webhook import signature
@@ -224,6 +226,27 @@ async def test_nobody_there(hooks: Hooks) -> None:
     for url in (f"{gone.url}?token=hidden", gone.url.replace("http:", "https:")):
         with pytest.raises(Undelivered, match=r"^it can't be reached: \w+$"):
             await HttpPoster(hooks.folder)(hooks.hook(None, url=url), "e1", 17, b"{}")
+
+
+async def test_ca_file(hooks: Hooks) -> None:
+    """An authority of the subscriber's own is trusted where `ca_file` says so, read for each try, and nowhere else."""
+    made, tls = Certificates(hooks.folder), ssl.create_default_context(ssl.Purpose.CLIENT_AUTH)
+    tls.load_cert_chain(made.certificate, made.key)
+    post, own = HttpPoster(hooks.folder), Path("own.pem")
+    async with receiving(tls) as receiver:
+        with pytest.raises(Undelivered, match=r"^it can't be reached: \w+CertificateError$"):
+            await post(hooks.hook(receiver), "e1", 17, b"{}")
+        for content in (None, b"rubbish"):
+            if content is not None:
+                (hooks.folder / own).write_bytes(content)
+            with pytest.raises(Undelivered, match="ca_file can't be read"):
+                await post(hooks.hook(receiver, ca_file=own), "e1", 17, b"{}")
+
+        assert [] == receiver.posted
+        (hooks.folder / own).write_bytes(made.authority.read_bytes())
+        await post(hooks.hook(receiver, ca_file=own), "e1", 17, b"{}")
+
+        assert 1 == len(receiver.posted)
 
 
 async def test_ends_in_the_middle(hooks: Hooks, receiver: Receiver) -> None:

@@ -1,6 +1,7 @@
 """A subscriber of webhooks as tests need one: it keeps what is posted, and answers as it is told."""
 
 import asyncio
+import ssl
 from collections.abc import AsyncIterator, Awaitable, Callable
 from contextlib import asynccontextmanager
 from dataclasses import dataclass, field
@@ -59,16 +60,16 @@ async def flood(request: web.Request) -> web.StreamResponse:
 
 
 @asynccontextmanager
-async def receiving() -> AsyncIterator[Receiver]:
+async def receiving(tls: ssl.SSLContext | None = None) -> AsyncIterator[Receiver]:
     """Run a subscriber on a port of its own."""
     found = Receiver()
     app = web.Application()
     app.router.add_route("*", "/{path:.*}", found.take)
     runner = web.AppRunner(app, handler_cancellation=True, shutdown_timeout=0.1)
     await runner.setup()
-    site = web.TCPSite(runner, "127.0.0.1", 0)
+    site = web.TCPSite(runner, "127.0.0.1", 0, ssl_context=tls)
     await site.start()
-    found.url = f"http://127.0.0.1:{runner.addresses[0][1]}/alerts"
+    found.url = f"http{'s' if tls else ''}://127.0.0.1:{runner.addresses[0][1]}/alerts"
     try:
         yield found
     finally:

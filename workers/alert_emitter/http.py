@@ -1,6 +1,7 @@
 """Post to a webhook: TLS that is checked, no redirect, one bounded try, and of the answer its status alone."""
 
 import asyncio
+import ssl
 from pathlib import Path
 
 import aiohttp
@@ -23,9 +24,10 @@ class HttpPoster:
         """Return when a status of 2xx came."""
         headers = {"Content-Type": CONTENT_TYPE, "User-Agent": "twinlock", DELIVERY: delivery}
         headers[HEADER] = self._signature(hook, at, body)
+        trust = self._trust(hook)
         try:
             async with asyncio.timeout(hook.deadline):
-                status = await _post(hook.url, headers, body)
+                status = await _post(hook.url, headers, body, trust)
         except TimeoutError:
             raise Undelivered(f"no answer within {hook.deadline:g} s") from None
         except (aiohttp.ClientError, OSError, ValueError) as error:
@@ -42,11 +44,22 @@ class HttpPoster:
         except BadSecret as bad:
             raise Undelivered(bad.detail) from None
 
+    def _trust(self, hook: Webhook) -> ssl.SSLContext | bool:
+        """Read the certificates to trust for each try, as the secret is; without a file they are the system's."""
+        if hook.ca_file is None:
+            return True
+        try:
+            context = ssl.create_default_context(cafile=self._folder / hook.ca_file)
+        except (OSError, ValueError):  # of which ssl.SSLError is one: no certificate in the file
+            raise Undelivered("the certificates of its ca_file can't be read") from None
+        context.minimum_version = ssl.TLSVersion.TLSv1_2
+        return context
 
-async def _post(url: str, headers: dict[str, str], body: bytes) -> int:
+
+async def _post(url: str, headers: dict[str, str], body: bytes, trust: ssl.SSLContext | bool) -> int:
     """Return the status; the connection is closed on whatever else comes, read or not."""
     session = aiohttp.ClientSession(
-        connector=aiohttp.TCPConnector(force_close=True),
+        connector=aiohttp.TCPConnector(force_close=True, ssl=trust),
         cookie_jar=aiohttp.DummyCookieJar(),
         auto_decompress=False,  # nothing of it is read
         timeout=aiohttp.ClientTimeout(total=None),

@@ -19,7 +19,11 @@ class BadSecret(TwinlockError):
 
 @dataclass(frozen=True, slots=True)
 class Webhook:
-    """Hold one subscriber's settings; times are in seconds. No `tenants` are all of them, no `audience` is either."""
+    """Hold one subscriber's settings; times are in seconds. No `tenants` are all of them, no `audience` is either.
+
+    `ca_file` holds the certificates to trust in place of the system's. Files without a full path are in the folder of
+    the secrets.
+    """
 
     url: str = field(repr=False)  # some servers take a path for a password
     secret_file: Path
@@ -28,6 +32,7 @@ class Webhook:
     severity: Severity = Severity.INFO
     allow_http: bool = False  # what is posted can be read, though not changed, on the way
     deadline: float = 10.0
+    ca_file: Path | None = None
 
     @property
     def faults(self) -> list[str]:
