@@ -1,6 +1,7 @@
 """AWS KMS as moto answers, with what moto leaves out: roles, states of keys, and the provider's availability keys."""
 
 import asyncio
+import shutil
 from collections.abc import AsyncIterator, Coroutine
 from contextlib import AsyncExitStack
 from dataclasses import dataclass, replace
@@ -11,12 +12,23 @@ from uuid import uuid4
 
 import pytest
 
+from schemas.identifiers import AvailabilityMode, Slot
 from tests.servers.kms import ACCOUNT, Kms
 from twinlock.clock import ManualClock
+from twinlock.custody.audit import AuditLog
+from twinlock.custody.custodian import LocalCustodian
+from twinlock.custody.port import USER, Asker, PolicyKeyOrder
+from twinlock.custody.settings import CustodySettings
+from twinlock.keys.context import PolicyKeyContext
 from twinlock.keys.ports import Corrupt, Denied, DestroyingVault, Misconfigured, VaultFailure
+from twinlock.store.engine import open_engine
+from twinlock.store.unit import Cause, Store
+from twinlock.vaults.availability import AvailabilityVaults
 from twinlock.vaults.aws.availability import KmsAvailability
 from twinlock.vaults.aws.settings import AwsAccount, AwsSettings
 from twinlock.vaults.aws.vault import KmsVault
+from twinlock.vaults.directory import VaultDirectory
+from twinlock.vaults.memory import MemoryVault
 
 pytestmark = pytest.mark.servers
 
@@ -173,3 +185,31 @@ async def test_made_elsewhere(bench: Bench) -> None:
     assert not again.is_key(wrapped.identity)
     assert (Denied, "key-replaced", True) == await verdict(vault.unwrap(wrapped, CONTEXT))
     assert (await vault.destroy(alias())).is_final
+
+
+async def test_pair_of_two_vendors(bench: Bench, sqlite_template: Path) -> None:
+    """A policy's root keys may be of two vendors, and its availability key at AWS: each opens the same policy key."""
+    shutil.copyfile(sqlite_template, bench.folder / "twinlock.db")
+    store = Store(open_engine(f"sqlite+aiosqlite:///{bench.folder}/twinlock.db"), bench.clock, "urn:twinlock:test")
+    bench.stack.push_async_callback(store.close)
+    local, kms, ours = MemoryVault(bench.clock), bench.open(), bench.open(KmsAvailability)
+    await local.create_root_key("memory://east/root")
+    roots = (bench.make(), "memory://east/root")
+    custodian = LocalCustodian(
+        store,
+        VaultDirectory({"memory": local, "arn": kms}),
+        AvailabilityVaults({"arn": ours}),
+        AuditLog(store, "custodian", bytes(32), bench.clock),
+        bench.clock,
+        settings=CustodySettings(availability_vault=f"arn:aws:kms:{REGION}:{ACCOUNT}", vault_deadline=60.0),
+    )
+    order = PolicyKeyOrder("acme", uuid4().hex, 1, AvailabilityMode.STANDARD, roots)
+    made = await custodian.make_policy_key(order, Asker(USER, Cause("test"), 240.0))
+    copies = dict(made.copies)
+    opened = [
+        await vault.unwrap(copies[slot], PolicyKeyContext("acme", order.policy_id, 1, slot.value).encode())
+        for slot, vault in ((Slot.A, kms), (Slot.B, local), (Slot.AVAILABILITY, ours))
+    ]
+
+    assert f"alias/availability-{order.policy_id}" == copies[Slot.AVAILABILITY].uri.rpartition(":")[2]
+    assert 1 == len({payload[:32] for payload in opened})
