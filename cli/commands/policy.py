@@ -13,6 +13,7 @@ from cli.options import Geo, OptionalTenant, PolicyName, Tenant
 from cli.output import Failure, Result, Table, listing
 from cli.progress import items_bar
 from cli.session import Asked, Session
+from cli.wiring.vendors import check_key
 from events.answers import Answer
 from schemas.identifiers import PROVIDER, SERVICE_POLICIES, SERVICE_POLICY, AvailabilityMode, RequestOutcome, Workload
 from schemas.requests import AssignmentRequested, PolicyRequested, RefreshRequested
@@ -59,7 +60,7 @@ async def create(
     if len(key) != 2:
         raise UsageFault(f"a policy has two root keys, not {len(key)}", hint="give --key twice, in two vaults")
     for uri in key:
-        session.parts.vault.locate(uri)
+        check_key(uri, session.parts.settings)
     wanted = PolicyRequested(
         tenant=tenant,
         name=name,

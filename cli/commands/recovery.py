@@ -12,6 +12,7 @@ from cli.failures import UsageFault
 from cli.options import PolicyName, Reason
 from cli.output import Failure, Result, fields
 from cli.session import Session
+from cli.wiring.vendors import check_key
 from events.answers import Answer
 from schemas.identifiers import MAX_DETAIL, RequestOutcome
 from schemas.requests import RecoveryRequested
@@ -61,7 +62,7 @@ def _wanted(session: Session, policy: str, keys: list[str], reason: str, althoug
     if not reason.strip() or len(reason) > MAX_DETAIL:
         raise UsageFault("a reason is needed", hint=f"write one, of up to {MAX_DETAIL} characters: --reason TEXT")
     for uri in keys:
-        session.parts.vault.locate(uri)
+        check_key(uri, session.parts.settings)
     return RecoveryRequested(policy=policy, keys=(keys[0], keys[1]), reason=reason, although_revoked=although_revoked)
 
 

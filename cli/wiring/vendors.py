@@ -8,10 +8,15 @@ from cli.settings import Settings
 from twinlock.errors import TwinlockError
 from twinlock.keys.ports import Clock, DestroyingVault
 from twinlock.vaults.aws.uris import SCHEME as ARN
+from twinlock.vaults.aws.uris import parse_key_arn
 from twinlock.vaults.azure.uris import HTTPS as AZURE
+from twinlock.vaults.azure.uris import parse_azure_uri
 from twinlock.vaults.directory import Adapter
-from twinlock.vaults.openbao.uris import HTTP, HTTPS
+from twinlock.vaults.local import SCHEME as LOCAL
+from twinlock.vaults.openbao.uris import HTTP, HTTPS, parse_bao_uri
 from twinlock.vaults.pkcs11.uris import SCHEME as PKCS11
+from twinlock.vaults.pkcs11.uris import parse_pkcs11_uri
+from twinlock.vaults.uris import parse_key_uri, scheme_of
 
 
 class Remote(Adapter, Protocol):
@@ -46,6 +51,10 @@ class Vendor(ABC):
         """Return what keeps availability keys: by default the adapter itself, where it can."""
         return vault if isinstance(vault, Keeper) else None
 
+    def check(self, uri: str, settings: Settings) -> None:
+        """Raise BadKeyUri where a text is no key of this vendor's; no vault is asked, and none need be set up."""
+        scheme_of(uri)
+
     def load(self, settings: Settings, clock: Clock) -> Remote:
         """Return the adapter, or raise a `TwinlockError` that says what to install."""
         try:
@@ -68,6 +77,10 @@ class OpenBao(Vendor):
         """Say whether a server is named."""
         return bool(settings.openbao.servers)
 
+    def check(self, uri: str, settings: Settings) -> None:
+        """Raise BadKeyUri where a text is no key on a server."""
+        parse_bao_uri(uri, settings.openbao.allow_http)
+
     def build(self, settings: Settings, clock: Clock) -> Remote:
         """Return the adapter for every server."""
         from twinlock.vaults.openbao.vault import OpenBaoVault
@@ -85,6 +98,10 @@ class Aws(Vendor):
     def is_set(self, settings: Settings) -> bool:
         """Say whether an account is named."""
         return bool(settings.aws.accounts)
+
+    def check(self, uri: str, settings: Settings) -> None:
+        """Raise BadKeyUri where a text is no key of an account."""
+        parse_key_arn(uri)
 
     def build(self, settings: Settings, clock: Clock) -> Remote:
         """Return the adapter for every account."""
@@ -110,11 +127,21 @@ class Azure(Vendor):
         """Say whether we can log in to a directory."""
         return bool(settings.azure.directories)
 
+    def check(self, uri: str, settings: Settings) -> None:
+        """Raise BadKeyUri where a text is no key in a vault of Azure."""
+        parse_azure_uri(uri, settings.azure.vaults)
+
     def build(self, settings: Settings, clock: Clock) -> Remote:
         """Return the adapter for every vault."""
         from twinlock.vaults.azure.vault import AzureVault
 
         return AzureVault(settings.azure, settings.secrets_folder)
+
+    def keeper(self, settings: Settings, clock: Clock, vault: Remote) -> Keeper | None:
+        """Return an adapter of its own: to make and to destroy keys is nothing that customers' vaults are asked."""
+        from twinlock.vaults.azure.availability import AzureAvailabilityVault
+
+        return AzureAvailabilityVault(settings.azure, settings.secrets_folder)
 
 
 class Pkcs11(Vendor):
@@ -128,6 +155,10 @@ class Pkcs11(Vendor):
         """Say whether a token is named."""
         return bool(settings.pkcs11.tokens)
 
+    def check(self, uri: str, settings: Settings) -> None:
+        """Raise BadKeyUri where a text is no key on a token."""
+        parse_pkcs11_uri(uri)
+
     def build(self, settings: Settings, clock: Clock) -> Remote:
         """Return the adapter for every token; each loads the library in a process of its own."""
         from twinlock.vaults.pkcs11.vault import Pkcs11Vault
@@ -138,3 +169,13 @@ class Pkcs11(Vendor):
 
 
 VENDORS: tuple[Vendor, ...] = (OpenBao(), Aws(), Azure(), Pkcs11())
+
+
+def check_key(uri: str, settings: Settings) -> None:
+    """Raise BadKeyUri where a text is no root key of any kind of vault."""
+    scheme = scheme_of(uri)
+    for vendor in VENDORS:
+        if scheme in vendor.schemes:
+            vendor.check(uri, settings)
+            return
+    parse_key_uri(uri, LOCAL)
