@@ -44,6 +44,10 @@ class Vendor(ABC):
         """Say whether the settings name one of its vaults."""
 
     @abstractmethod
+    def check(self, uri: str, settings: Settings) -> None:
+        """Raise BadKeyUri where a text is no key of this vendor's; no vault is asked, and none need be set up."""
+
+    @abstractmethod
     def build(self, settings: Settings, clock: Clock) -> Remote:
         """Return the adapter; its library may be missing."""
 
