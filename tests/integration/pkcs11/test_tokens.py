@@ -144,7 +144,7 @@ async def test_end_date(bench: Bench) -> None:
 
 
 async def test_wrong_pin(bench: Bench) -> None:
-    """A refused PIN is never tried again, not by a new process either, until its file holds another one."""
+    """A refused PIN is never tried again until its file holds another one."""
     vault = bench.open()
     bench.make()
     right = bench.pin_file.read_text()

@@ -124,9 +124,10 @@ class Keeper:
         if self._line is not None:
             self._ended.append(self._line)
             self._line = None
-        for each in [each for each in self._ended if not each.running]:
-            self._ended.remove(each)
+        ended = self._ended
+        for each in [each for each in ended if not each.running]:
             await each.close()
+            ended.remove(each)
         try:
             return await Line.open(self._command, self._token.environment, self._first())
         except (OSError, ValueError) as fault:

@@ -19,7 +19,11 @@ from twinlock.vaults.pkcs11.objects import AVAILABILITY, DESTROYED, KEY_BYTES, R
 
 _FIRST = b"\x01"
 # After these the session, the token or a handle may be lost: begun anew, the library may serve.
-_RENEWS = frozenset({0x02, 0x05, 0x06, 0x30, 0x31, 0x32, 0x60, 0x82, 0xB0, 0xB1, 0xB3, 0xE0, 0xF0, 0x101, 0x190})
+_RENEWS = frozenset(
+    {0x02, 0x05, 0x06, 0x30, 0x31, 0x32, 0x60, 0x82, 0x90, 0x91, 0xB0, 0xB1, 0xB3, 0xE0, 0xF0, 0x101, 0x190}
+)
+# These are about the key or the bytes; after every other one the next request begins anew.
+_KEEPS = frozenset({0x20, 0x40, 0x68, 0x110, 0x200})
 _PIN = frozenset({0xA0, 0xA1, 0xA2, 0xA3, 0xA4, 0x102})
 _NOT_INITIALIZED = 0x190
 _VENDOR_DEFINED = 1 << 31
@@ -48,22 +52,25 @@ class Token:
         if request.get("fresh"):
             self._session = None
         try:
-            return self._do(request)
+            return self._tried(request)
         except PKCS11Error as fault:
             if code_of(fault) not in _RENEWS:
                 raise
-            self._session = None
-        try:
-            return self._do(request)
-        except PKCS11Error:
-            self._session = None
-            raise
+        return self._tried(request)
 
     def close(self) -> None:
         """Log out, by ending everything that this process has with the library."""
         if self._library is not None:
             with suppress(PKCS11Error):
                 self._library.finalize()
+
+    def _tried(self, request: dict[str, Any]) -> dict[str, Any]:
+        try:
+            return self._do(request)
+        except PKCS11Error as fault:
+            if code_of(fault) not in _KEEPS:
+                self._session = None
+            raise
 
     def _do(self, request: dict[str, Any]) -> dict[str, Any]:
         operations = {
@@ -176,7 +183,7 @@ class Token:
             except PKCS11Error as error:
                 fault = error
                 continue
-            if token.label == self._label:
+            if token.label.rstrip("\0 ") == self._label:
                 found.append(token)
         if not found:
             # The fault of a slot may be our token's; that of an empty or foreign one is no matter.

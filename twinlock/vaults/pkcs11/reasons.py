@@ -4,6 +4,7 @@ A library answers with a number (CKR_...); what its process finds out itself has
 `CLASSIFIER`.
 """
 
+import re
 from dataclasses import dataclass
 from enum import StrEnum
 
@@ -11,6 +12,7 @@ from twinlock.keys.ports import Corrupt, Denied, Misconfigured, Unavailable, Unc
 
 CLASSIFIER = "pkcs11/1"
 _VENDOR_DEFINED = 1 << 31
+_KIND = re.compile(r"[A-Za-z]{1,40}")  # of an exception in the library's process
 
 
 class Reason(StrEnum):
@@ -173,4 +175,5 @@ def fault_in(said: object) -> VaultFault:
         return VaultFault(reason_of(code), f"0x{code:x}")
     if isinstance(name, str) and name in SAID:
         return VaultFault(Reason(name))
-    return VaultFault(Reason.UNKNOWN)
+    kind = found.get("kind")
+    return VaultFault(Reason.UNKNOWN, kind if isinstance(kind, str) and _KIND.fullmatch(kind) else "")
