@@ -142,7 +142,7 @@ class Azure(Vendor):
         return AzureVault(settings.azure, settings.secrets_folder)
 
     def keeper(self, settings: Settings, clock: Clock, vault: Remote) -> Keeper | None:
-        """Return an adapter of its own: to make and to destroy keys is nothing that customers' vaults are asked."""
+        """Return an adapter of its own: whoever reaches root keys can neither make nor destroy a key."""
         from twinlock.vaults.azure.availability import AzureAvailabilityVault
 
         return AzureAvailabilityVault(settings.azure, settings.secrets_folder)

@@ -26,6 +26,7 @@ def test_authority(uri: str, expected: str) -> None:
         ("local://provider", "local://provider/availability-1"),
         ("pkcs11:token=provider", "pkcs11:token=provider;object=availability-1"),
         ("arn:aws:kms:eu-west-1:111122223333", "arn:aws:kms:eu-west-1:111122223333:alias/availability-1"),
+        ("https://ours.vault.azure.net", "https://ours.vault.azure.net/keys/availability-1"),
     ],
 )
 def test_key_at(vault: str, uri: str) -> None:

@@ -20,6 +20,8 @@ def key_at(vault: str, name: str) -> str:
     """Return the URI of a key of ours in a vault, which is named as `authority` does."""
     if vault.startswith("arn:"):
         return f"{vault}:alias/{name}"  # the ids of keys are not ours to choose there
+    if vault.startswith("https:"):
+        return f"{vault}/keys/{name}"  # a vault of Azure has more than keys
     return f"{vault}{_ATTRIBUTE}{name}" if vault.startswith("pkcs11:") else f"{vault}/{name}"
 
 
