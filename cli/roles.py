@@ -77,9 +77,14 @@ def _password(path: Path, wanted: URL) -> str:
         found = None
     if found is None or not found.password or not found.password.isascii():
         raise TwinlockError(f"{path} holds no password", hint="remove the file, then run the command again")
-    if found._replace(password=None) != wanted._replace(password=None):
+    if _place(found) != _place(wanted):
         raise TwinlockError(
             f"{path} is for another database than {wanted._replace(username=None, password=None)}",
             hint="name the same one, or remove every file `database` of the folder and make them anew",
         )
     return found.password
+
+
+def _place(url: URL) -> tuple[object, ...]:
+    # Other options are whoever's who added them, such as the authority of the server's certificate.
+    return url.username, url.host, url.port, url.database, url.query.get("ssl")

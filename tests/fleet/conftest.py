@@ -61,6 +61,7 @@ def installation(rabbit: RabbitNode, cluster: Postgres, tmp_path_factory: pytest
         fleet.ask("tenant", "add", "acme")
         make_policy(fleet, "main")
         yield fleet
+        assert [] == fleet.denied()
     finally:
         fleet.close()
 

@@ -12,7 +12,7 @@ import time
 from collections import Counter
 from collections.abc import Awaitable, Callable, Iterator, Mapping, Sequence
 from dataclasses import dataclass
-from itertools import count
+from itertools import count, pairwise
 from pathlib import Path
 from typing import Any, TypeVar
 
@@ -28,6 +28,7 @@ from tests.servers.depths import depths
 from tests.servers.postgres import Postgres
 from tests.servers.postgres import run as run_async
 from tests.servers.rabbitmq import RabbitNode
+from twinlock.store.roles import role
 from workers.roster import ROSTER
 
 Result = TypeVar("Result")
@@ -269,6 +270,16 @@ class Fleet:
             yield
         finally:
             self.node.api("DELETE", policy)
+
+    def denied(self) -> list[str]:
+        """Return what PostgreSQL kept a worker from doing, be it in the background."""
+        users = tuple(role(self._database, worker) for worker in WORKERS)
+        said = [line for line in self.cluster.said if line.startswith(users)]
+        return [
+            f"{error} / {statement}"
+            for error, statement in pairwise(said)
+            if "permission denied" in error or "row-level security" in error
+        ]
 
     # waiting
 

@@ -157,3 +157,32 @@ def test_owner_alone(fleet: Fleet) -> None:
         assert "TWINLOCK_DATABASE to the owner's URL" in ran.err
     assert not fleet.ask(*enroll, **fleet.owner)["changed"]
     assert ["acme"] == [row["name"] for row in fleet.rows("SELECT name FROM tenants WHERE name = 'acme'")]
+
+
+def test_operators_role(fleet: Fleet, boxes: dict[str, Counter[bytes]], tmp_path: Path) -> None:
+    """What no other test here asks for works with the operator's role as well: to take away, to register, to look."""
+    (one, other) = boxes
+    (tmp_path / "folder").mkdir()
+    (tmp_path / "folder" / "notes").write_bytes(b"n" * 70_000)
+    (item, *_) = fleet.ask("mailbox", "items", one)
+    for command in (
+        ("mailbox", "delete", one, item["id"]),
+        ("mailbox", "remove", one),
+        ("site", "add", "drawer", "--tenant", "acme", "--geo", "ROLE"),
+        ("site", "import", "drawer", str(tmp_path / "folder")),
+        ("site", "import", "drawer", str(tmp_path / "folder")),
+        ("site", "delete", "drawer", "notes"),
+        ("site", "remove", "drawer"),
+        ("publisher", "add", "portal", "--tenant", "acme"),
+        ("publisher", "add", "portal", "--all-tenants"),
+        ("publisher", "remove", "portal"),
+        ("audit", "verify"),
+        ("audit", "export", str(tmp_path / "log")),
+        ("cost", "--tenant", "acme"),
+        ("policy", "show", "acme/main"),
+        ("dlq", "retry"),
+        ("status",),
+    ):
+        fleet.ask(*command)
+
+    fleet.assert_sound({other: boxes[other]})

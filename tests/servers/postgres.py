@@ -43,7 +43,8 @@ shared_buffers = 32MB
 dynamic_shared_memory_type = mmap
 max_wal_size = 256MB
 autovacuum = off
-log_min_messages = fatal
+log_min_messages = error
+log_line_prefix = '%u '
 lc_messages = 'C'
 """
 # Whoever comes without TLS finds no rule that lets him in.
@@ -128,6 +129,11 @@ class Postgres:
     def execute(self, statement: str, database: str = "postgres") -> Any:
         """Run a statement of the administrator and return its first value."""
         return run(self._execute(statement, database))
+
+    @property
+    def said(self) -> list[str]:
+        """Return the lines of its log, each begun with the user whom it is about."""
+        return self._log.read_text(errors="replace").splitlines()
 
     def load(self, script: str, database: str = "postgres") -> None:
         """Run statements of the administrator, as `psql` would."""

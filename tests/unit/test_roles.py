@@ -7,6 +7,7 @@ import pytest
 from sqlalchemy.engine import make_url
 
 from cli.failures import UsageFault
+from cli.logins import Place, write_logins
 from cli.roles import DatabasePlace, write_roles
 from cli.settings import load_settings
 from events.amqp.access import of_operator, of_worker
@@ -64,6 +65,27 @@ def test_read(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
 
     assert ("shop_operator", "db.example", 5433, "shop") == (found.username, found.host, found.port, found.database)
     assert {"ssl": "verify-full"} == found.query
+
+
+def test_one_process_of_many(tmp_path: Path) -> None:
+    """Workers that share a process have each its own role, as each has its own login."""
+    write_roles(tmp_path / "secrets", PLACE)
+    write_logins(tmp_path / "secrets", tuple(ROSTER), Place("amqp", "mq.example", "/"))
+    shared = load_settings(tmp_path)
+
+    assert {name: f"shop_{name}" for name in ROSTER} == {
+        name: make_url(shared.of_worker(name).database_url).username for name in ROSTER
+    }
+
+
+def test_added_options(tmp_path: Path) -> None:
+    """What somebody added to a URL, such as the file of an authority, stays."""
+    write_roles(tmp_path, PLACE)
+    path = tmp_path / "operator" / "database"
+    path.write_text(f"{path.read_text()}&sslrootcert=/etc/ca.pem\n")
+
+    assert [] == write_roles(tmp_path, PLACE)
+    assert path.read_text().endswith("&sslrootcert=/etc/ca.pem\n")
 
 
 def test_no_password_in_the_sql(tmp_path: Path) -> None:

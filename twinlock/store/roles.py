@@ -71,7 +71,7 @@ _ASSIGNER: Rights = {
     "root_keys": "INSERT, UPDATE (version)",
     "root_key_pins": "INSERT",
     "policy_keys": "INSERT, DELETE",
-    "policy_key_copies": "SELECT, INSERT, DELETE",
+    "policy_key_copies": "SELECT (policy_id, generation), INSERT, DELETE",
     "availability_keys": "INSERT",
     "items": "SELECT (id, container_id, generation)",
     "files": "SELECT (id, container_id, generation)",
@@ -81,6 +81,7 @@ _MAILBOXES: Rights = {
     **_POLICY,
     **_SWITCHES,
     **_UPLOADS,
+    "object_intents": "INSERT, UPDATE (expires_at), DELETE",  # it sweeps those whose time is up, under a lock
     "items": "SELECT, UPDATE (generation, version, body, object_name, import_mac)",
     "files": "SELECT (id, container_id, generation)",
 }
@@ -166,6 +167,7 @@ _COMMANDS: Rights = {
     "approver_changes": "INSERT, UPDATE (announced)",  # no DELETE: a chain that could go could begin anew
     "revocations": "INSERT, UPDATE (announced)",
     "policies": "UPDATE (state, version)",
+    "policy_key_copies": "SELECT",
     "audit_sealing": "INSERT, UPDATE (broken, told)",
     "requests": "INSERT",
     "dead_letters": "DELETE",
