@@ -103,7 +103,8 @@ def test_roles(ours: Mapping[str, Any]) -> None:
     postgres = compose_of(made)
 
     assert postgres["environment"]["POSTGRES_DB"] == "twinlock"  # which is what the command names its roles after
-    assert "definitions:/docker-entrypoint-initdb.d:ro" in postgres["volumes"]
+    assert "definitions:/secrets:ro" in postgres["volumes"]
+    assert "cp /secrets/roles.sql /docker-entrypoint-initdb.d/" in postgres["command"][-1]
     assert {"secrets"} == set(postgres["depends_on"])
 
 
