@@ -55,10 +55,6 @@ class Vendor(ABC):
         """Return what keeps availability keys: by default the adapter itself, where it can."""
         return vault if isinstance(vault, Keeper) else None
 
-    def check(self, uri: str, settings: Settings) -> None:
-        """Raise BadKeyUri where a text is no key of this vendor's; no vault is asked, and none need be set up."""
-        scheme_of(uri)
-
     def load(self, settings: Settings, clock: Clock) -> Remote:
         """Return the adapter, or raise a `TwinlockError` that says what to install."""
         try:
