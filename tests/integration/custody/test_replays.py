@@ -291,17 +291,23 @@ async def test_begun_purge_expired_since(custody: "Custody") -> None:
     assert ("done", ()) == (state, found.unreplayed)
 
 
-async def test_asked_purge_is_lost(custody: "Custody") -> None:
-    """The request of a purge is lost with its signatures: the policy is what it was before, and can be purged again."""
+@pytest.mark.parametrize("expired", [False, True])
+async def test_asked_purge_is_lost(custody: "Custody", expired: bool) -> None:
+    """The request of a purge is lost with its signatures, and named unless it has expired: the policy is as before."""
     place = await Backup(custody).begin()
     async with custody.store.begin(CAUSE) as unit:
         change = await purging.set_out(unit, "p")
         await place.audit.append(unit, told("approval-requested", action="purge", number=change.number))
+        if expired:
+            back = await purging.give_back(unit, "p")
+            assert back is not None
+            said = {"number": back.number, "state": "active", "ended": "expired"}
+            await place.audit.append(unit, told("purge-given-up", **said))
     lines = await place.lose()
     found = await place.restoring().check(CAUSE, lines)
 
     assert ("active", ["purging", "active"]) == await place.ends()
-    assert ["approval-requested"] == [each.kind for each in found.unreplayed]
+    assert ([] if expired else ["approval-requested"]) == [each.kind for each in found.unreplayed]
     await place.custodian.epoch.confirm()
 
 
