@@ -14,11 +14,16 @@ from cli.demo.stage import Stage
 from twinlock.keys.signing import SigningKey, public_to_pem
 
 _SETTINGS = """\
+[custody]
+keep_seconds = 1.0      # 60 s by default: how long a caller keeps a container's key, also after a revocation
+epoch_seconds = 2.0     # 10 s by default: how long a custodian serves on what it last knew of revocations
+confirm_interval = 0.5
+
 [custody.evidence]
 over_seconds = 2.0      # 30 s by default: how long both vaults are silent before the availability key serves
 
 [approvals]
-cooling_off_seconds = 3.0      # 72 h by default: how long a purge can be cancelled
+cooling_off_seconds = 3.0      # 72 h by default: how long a purge can be cancelled; never less than the first two
 """
 _APPROVERS = ("ann", "bob")
 _CAST = alone()

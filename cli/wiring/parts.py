@@ -25,6 +25,7 @@ from twinlock.content.site_import import SiteImporter
 from twinlock.content.sites import Sites
 from twinlock.content.sweeper import Sweeper
 from twinlock.custody.audit import AuditLog
+from twinlock.custody.fate import revoked_bound_seconds
 from twinlock.custody.port import Custodian, Recovering
 from twinlock.errors import TwinlockError
 from twinlock.keys.ports import Clock
@@ -52,7 +53,7 @@ class Certifying:
 
     def means(self, settings: Settings, content: ContentPurger) -> PurgeMeans:
         """Return what the recovery handler purges with."""
-        return PurgeMeans(content, self.key, self.audit, settings.approvals)
+        return PurgeMeans(content, self.key, self.audit, settings.approvals, revoked_bound_seconds(settings.custody))
 
 
 @dataclass(frozen=True, slots=True)

@@ -26,7 +26,9 @@ ROOTS = ("local://p1/key", "local://p2/key")
 WHY = ("--reason", "the contract has ended", "--contact", "dpo@acme.example")
 CHANGES = ("policy-revoked", "policy-restored", "approval-requested", "purge-given-up", "purge-certified")
 DUE = "UPDATE jobs SET not_before = '2026-01-01 00:00:00.000000'"
-AT_ONCE, LATER = "\n[approvals]\ncooling_off_seconds = 0\n", "\n[approvals]\ncooling_off_seconds = 3600\n"
+BRIEF = "\n[custody]\nkeep_seconds = 0\nepoch_seconds = 0.5\nconfirm_interval = 0.1\n"  # how long callers hold keys
+AT_ONCE = BRIEF + "\n[approvals]\ncooling_off_seconds = 0\n"
+LATER = "\n[approvals]\ncooling_off_seconds = 3600\n"
 
 
 @pytest.fixture(scope="session")
@@ -179,6 +181,20 @@ def test_cancelled(approved: "Home", mail: Path, tmp_path: Path, before: str) ->
     assert (before.partition(" ")[0], "cancelled") == (state(home), home.ask("purge", "show", request)["state"])
     if before == "active":
         assert Counter(path.read_bytes() for path in mail.iterdir()) == home.exported(ANN)
+
+
+def test_callers_first(approved: "Home", tmp_path: Path) -> None:
+    """However short it cools off, a purge begins only when no caller can hold a key any more, and says when."""
+    home = approved.copy(tmp_path / "home")
+    settle(home, "\n[approvals]\ncooling_off_seconds = 0\n")
+    lose(home)
+    request = requested(home)
+    signed = sign(home, request, "ann", "bob")
+    (asked,) = home.column("SELECT requested_at FROM approvals WHERE action = 'purge'")
+    unheld = datetime.fromisoformat(asked).replace(microsecond=0, tzinfo=UTC) + timedelta(seconds=70)
+
+    assert ("approved", unheld) == (signed["state"], datetime.fromisoformat(signed["due"]))
+    assert "approved" == home.ask("purge", "show", request)["state"]
 
 
 def test_answers_again(condemned: "Home", mail: Path, tmp_path: Path) -> None:

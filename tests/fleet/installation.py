@@ -208,9 +208,9 @@ class Fleet:
         for worker in WORKERS:
             self.leave(worker)
 
-    def crash(self, worker: str, point: str, number: int) -> None:
+    def crash(self, worker: str, point: str, number: int, **env: str) -> None:
         """Have a lone replica of a worker kill itself at a crash point; it finds there what was asked before."""
-        replica = self.start(worker, crashing(point, number))
+        replica = self.start(worker, crashing(point, number), **env)
 
         assert self.ended(replica) == KILLED, replica
 

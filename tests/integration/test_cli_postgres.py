@@ -238,6 +238,8 @@ def test_killed_in_the_middle(durable: Postgres, tmp_path: Path, monkeypatch: py
 def test_purge(home: Path, tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
     """A purge is carried out on PostgreSQL, step by step, and its certificate names what was there."""
     monkeypatch.setenv("TWINLOCK_APPROVALS__COOLING_OFF_SECONDS", "0")
+    for name, seconds in (("KEEP_SECONDS", "0"), ("EPOCH_SECONDS", "0.5"), ("CONFIRM_INTERVAL", "0.1")):
+        monkeypatch.setenv(f"TWINLOCK_CUSTODY__{name}", seconds)  # how long callers hold keys
     mail = tmp_path / "mail"
     mail.mkdir()
     for number in range(3):

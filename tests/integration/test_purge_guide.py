@@ -40,6 +40,8 @@ def test_law_16_purged(tmp_path: Path, monkeypatch: pytest.MonkeyPatch, capfd: p
     """Law 16: every line of the page works; its certificate is valid where no installation is, and for its id alone."""
     monkeypatch.setenv("TWINLOCK_HOME", str(tmp_path / "home"))
     monkeypatch.setenv("TWINLOCK_APPROVALS__COOLING_OFF_SECONDS", "0")
+    for name, seconds in (("KEEP_SECONDS", "0"), ("EPOCH_SECONDS", "0.5"), ("CONFIRM_INTERVAL", "0.1")):
+        monkeypatch.setenv(f"TWINLOCK_CUSTODY__{name}", seconds)  # how long callers hold keys
     monkeypatch.chdir(tmp_path)
     (tmp_path / "mail").mkdir()
     (tmp_path / "mail" / "a.eml").write_bytes(b"Subject: hello\r\n\r\nworld\r\n")

@@ -58,6 +58,7 @@ class CarryOutPurge:
         keys: KeyPurger,
         audit: AuditLog,
         settings: WorkerSettings,
+        callers_seconds: float,
     ) -> None:
         self._store = store
         self._recovering = recovering
@@ -65,6 +66,7 @@ class CarryOutPurge:
         self._keys = keys
         self._audit = audit
         self._settings = settings
+        self._callers = timedelta(seconds=callers_seconds)
 
     async def plan(self, job: Job, asker: Asker) -> Work | None:
         """Ask the root keys, delete objects, or destroy a key; or return None where the purge is over."""
@@ -145,15 +147,19 @@ class CarryOutPurge:
 
     async def _go_ahead(self, unit: Unit, job: Job, checked: Checked, purge: Purge, look: Look) -> None:
         if purge.stage is Stage.WAITING:
-            due = unit.clock.now() + _wait(checked)
+            due = max(unit.clock.now() + _wait(checked), self._unheld(checked))
             await set_due(unit, checked.approval, due)
             await rows.looked(unit, purge, Moment.APPROVED, look, Stage.COOLING)
             await jobs.park(unit, job, due, purge.id)
-        elif (due := _due(checked)) > unit.clock.now():
+        elif (due := max(_due(checked), self._unheld(checked))) > unit.clock.now():
             await jobs.park(unit, job, due, purge.id)
         else:
             await begin(unit, checked, purge, look, self._audit)
             await _go_on(unit, job)
+
+    def _unheld(self, checked: Checked) -> datetime:
+        """Return from when on nobody holds a key under the policy: from its request on it serves nobody (law 8)."""
+        return checked.statement.requested + self._callers
 
     async def _end(self, unit: Unit, job: Job, approval: Approval, state: ApprovalState) -> None:
         await end(unit, approval, state, self._audit)

@@ -16,12 +16,16 @@ from workers.settings import WorkerSettings
 
 @dataclass(frozen=True, slots=True)
 class PurgeMeans:
-    """Hold the content to destroy, the key that signs certificates, and where it is audited."""
+    """Hold the content to destroy, the key that signs certificates, and where it is audited.
+
+    For `callers_seconds` after the request callers may hold keys of containers, and the fleet's custodians serve.
+    """
 
     content: ContentPurger
     key: SigningKey
     audit: AuditLog
     settings: ApprovalSettings
+    callers_seconds: float
 
     @property
     def requesting(self) -> Requesting:
@@ -31,4 +35,4 @@ class PurgeMeans:
     def carrying(self, store: Store, recovering: Recovering, settings: WorkerSettings) -> CarryOutPurge:
         """Return what carries them out."""
         keys = KeyPurger(store, recovering, self.audit, self.key)
-        return CarryOutPurge(store, recovering, self.content, keys, self.audit, settings)
+        return CarryOutPurge(store, recovering, self.content, keys, self.audit, settings, self.callers_seconds)
