@@ -7,11 +7,18 @@ from datetime import UTC, date, datetime, time
 
 from sqlalchemy import func, select
 
-from schemas.identifiers import Workload
+from schemas.identifiers import PolicyState, Workload
 from twinlock.custody.decision import AvailabilityKeyState
 from twinlock.keys.authority import authority
 from twinlock.store.tables.content import containers
-from twinlock.store.tables.custody import availability_keys, policies, root_keys, vault_operations
+from twinlock.store.tables.custody import (
+    audit_entries,
+    availability_keys,
+    policies,
+    revocations,
+    root_keys,
+    vault_operations,
+)
 from twinlock.store.unit import Reader
 
 
@@ -25,6 +32,7 @@ class Price:
 
 _EVERY = 10_000.0  # operations, the unit in which vendors price them
 _FREE = {"local": Price()}
+_DESTROYED = "availability-key-destroyed"  # the entry of the audit log
 
 
 @dataclass(frozen=True, slots=True)
@@ -119,7 +127,7 @@ async def shares_of(reader: Reader, tenant_id: str, month: Month, settings: Cost
 
 
 async def costs_of(reader: Reader, tenant_id: str, month: Month, settings: CostSettings) -> list[VaultCost]:
-    """Return what each vault costs a tenant, by the vault's name; keys are counted as they stand now."""
+    """Return what each vault costs a tenant, by the vault's name, with the keys that there were in it."""
     operations: defaultdict[str, dict[str, int]] = defaultdict(dict)
     row = vault_operations.c
     asked = (
@@ -142,13 +150,38 @@ async def users_of(reader: Reader, tenant_id: str) -> int:
 
 
 async def _keys(reader: Reader, tenant_id: str, month: Month) -> Mapping[str, set[str]]:
-    before = datetime.combine(month.end, time(), UTC)
-    own = (policies.c.tenant_id == tenant_id, policies.c.created_at < before)
-    roots = select(root_keys.c.uri).join(policies, policies.c.id == root_keys.c.policy_id)
-    kept = select(availability_keys.c.uri).join(policies, policies.c.id == availability_keys.c.policy_id)
-    kept = kept.where(availability_keys.c.state != AvailabilityKeyState.DESTROYED)
+    """Return the keys that there were in a month, by vault: made before its end, and not over before its first day."""
+    first, end = (datetime.combine(day, time(), UTC) for day in (month.first, month.end))
+    own = (policies.c.tenant_id == tenant_id, policies.c.created_at < end)
+    root, kept = root_keys.c, availability_keys.c
+    roots = select(root.policy_id, root.uri).join(policies, policies.c.id == root.policy_id)
+    availability = select(kept.policy_id, kept.uri, kept.state).join(policies, policies.c.id == kept.policy_id)
+    purged = await _purged(reader, tenant_id)
+    uris = [row.uri for row in await reader.rows(roots.where(*own)) if purged.get(row.policy_id, end) >= first]
+    rows = await reader.rows(availability.where(*own))
+    over = {(row.policy_id, row.uri) for row in rows if row.state == AvailabilityKeyState.DESTROYED}
+    destroyed = await _destroyed(reader, tenant_id) if over else {}
+    for row in rows:
+        key = (row.policy_id, row.uri)
+        if key not in over or (key in destroyed and destroyed[key] >= first):
+            uris.append(row.uri)
     found: defaultdict[str, set[str]] = defaultdict(set)
-    for query in (roots, kept):
-        for row in await reader.rows(query.where(*own)):
-            found[authority(row.uri)].add(row.uri)
+    for uri in uris:
+        found[authority(uri)].add(uri)
     return found
+
+
+async def _purged(reader: Reader, tenant_id: str) -> Mapping[str, datetime]:
+    """Say when a tenant's policies were purged."""
+    row = revocations.c
+    ended = select(row.policy_id, row.at).join(policies, policies.c.id == row.policy_id)
+    own = (policies.c.tenant_id == tenant_id, row.state == PolicyState.PURGED)
+    return {each.policy_id: each.at for each in await reader.rows(ended.where(*own))}
+
+
+async def _destroyed(reader: Reader, tenant_id: str) -> Mapping[tuple[str, str], datetime]:
+    """Say when a tenant's availability keys were destroyed, as far as the audit log still tells."""
+    row = audit_entries.c
+    mine = (row.tenant_id == tenant_id, row.kind == _DESTROYED)
+    told = select(row.policy_id, row.at, row.detail).where(*mine).order_by(row.at)
+    return {(each.policy_id, each.detail["uri"]): each.at for each in await reader.rows(told)}

@@ -5,18 +5,21 @@ from datetime import date, timedelta
 from typing import TYPE_CHECKING
 
 import pytest
-from sqlalchemy import select
+from sqlalchemy import select, update
 from sqlalchemy.exc import OperationalError
 
+from twinlock.custody import purging
+from twinlock.custody.audit import AuditEntry, AuditLog
 from twinlock.custody.costs import CostSettings, Month, Price, Share, costs_of, shares_of, users_of
 from twinlock.custody.operations import Account, Operation, Tally
 from twinlock.keys.ports import Outcome
-from twinlock.store.tables.custody import vault_operations
-from twinlock.store.unit import Store
+from twinlock.store.tables.custody import availability_keys, vault_operations
+from twinlock.store.unit import Cause, Store
 
 if TYPE_CHECKING:
     from tests.integration.custody.conftest import Custody
 
+CAUSE = Cause("test")
 EAST = "https://east.example:8200"
 
 
@@ -118,6 +121,23 @@ async def test_month(custody: "Custody") -> None:
     assert [] == earlier
     assert [0, 0, 0] == [cost.count for cost in later]
     assert 1 == users
+
+
+async def test_keys_of_a_month(custody: "Custody") -> None:
+    """A purge ends its keys with the month it is in: that one and those before still have them, and later ones not."""
+    await custody.policy("p")
+    made = Month(custody.clock.now().date().replace(day=1))
+    custody.clock.advance(86_400 * 40)
+    audit, uri = AuditLog(custody.store, "test", bytes(32), custody.clock), custody.availability("p")
+    async with custody.store.begin(CAUSE) as unit:
+        await purging.settle(unit, "p")
+        await unit.execute(update(availability_keys).values(state="destroyed"))
+        await audit.append(unit, AuditEntry("availability-key-destroyed", "acme", "p", {"uri": uri, "final": True}))
+    purged = Month(custody.clock.now().date().replace(day=1))
+    async with custody.store.read() as reader:
+        found = [await costs_of(reader, "acme", month, CostSettings()) for month in (made, purged, Month(purged.end))]
+
+    assert [3, 3, 0] == [sum(vault.keys for vault in vaults) for vaults in found]
 
 
 async def test_shares(custody: "Custody") -> None:
