@@ -278,5 +278,7 @@ def test_purge(home: Path, tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> N
     shown, proof = asked(home, "purge", "show", request), asked(home, "purge", "certificate", request)["certificate"]
 
     assert ("done", 1, 3) == (shown["state"], shown["containers"], shown["items"])
-    assert ["service"] == [each["name"] for each in proof["earlier"]]
+    assert [("service", proof["earlier_kept_since"])] == [
+        (each["name"], each["backups_before"]) for each in proof["earlier"]
+    ]
     assert [] == asked(home, "mailbox", "list", "--tenant", "acme")

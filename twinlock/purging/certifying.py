@@ -34,6 +34,8 @@ PROVES = (
     "each copy of a policy key that a backup holds is wrapped by one of those, or by a root key",
     "earlier key generations of the containers that `earlier` counts were wrapped by the policies named there, too: "
     "what was backed up before `backups_before` is as readable as those policies are",
+    "what wrapped containers before `earlier_kept_since` may lack in `earlier`, as an older release kept no record: "
+    "those of that time have to be taken to have been under another policy, and be it the provider's own",
 )
 PENDING = (
     "not yet: the provider's vault still keeps an availability key that is to be destroyed, until it reports the final "
@@ -78,6 +80,7 @@ async def certify(
             "availability_keys": list(keys),
         },
         "earlier": await _earlier(reader, purge),
+        "earlier_kept_since": await _kept_since(reader),
         "proves": [*PROVES] if final else [PENDING, *PROVES],
         "audit": await _position(reader, purge),
     }
@@ -165,6 +168,12 @@ async def _earlier(reader: Reader, purge: Purge) -> list[dict[str, Any]]:
             }
         )
     return found
+
+
+async def _kept_since(reader: Reader) -> str | None:
+    """Return since when it is surely kept what wrapped containers before: the oldest that is known of any."""
+    found: datetime | None = await reader.scalar(select(func.min(container_wraps.c.until)))
+    return None if found is None else moment(found)
 
 
 async def _wrapped_once(reader: Reader, purge: Purge, policy_id: str) -> dict[str, Any]:
