@@ -9,7 +9,8 @@ from typing import Any
 
 import pytest
 
-from tests.servers.aws_wire import BLOB, KEY, PAYLOAD, ROLE, Answer, Wire, cut, refusal, sts_refusal, wired
+from tests.servers.aws_wire import BLOB, KEY, PAYLOAD, ROLE, Answer, Wire, answer, cut, refusal, sts_refusal, wired
+from tests.servers.process import free_ports
 from tests.servers.receiver import silence
 from tests.unit.aws_bench import CONTEXT, EXTERNAL_ID, OWN, on_wire, refused, verdict
 from twinlock.clock import ManualClock
@@ -85,7 +86,7 @@ async def test_renewal(wire: Wire, vault: Any) -> None:
     assert "ASIA2" == wire.signers[-1]
 
 
-@pytest.mark.parametrize("trouble", [sts_refusal("AccessDenied"), sts_refusal("Throttling"), cut, silence])
+@pytest.mark.parametrize("trouble", [sts_refusal("AccessDenied"), answer("no XML"), cut, silence])
 async def test_renewal_fails(wire: Wire, tmp_path: Path, clock: ManualClock, trouble: Answer) -> None:
     """A renewal that fails costs nobody a call; the session is good until it ends, and is needed then."""
     async with on_wire(wire, tmp_path, clock, role=True, deadline=3.0) as vault:
@@ -197,6 +198,21 @@ async def test_nobody(wire: Wire, tmp_path: Path, clock: ManualClock, monkeypatc
 
     assert (Misconfigured, "no-identity", False, False) == verdict(failure)
     assert ["AKIAENV"] == wire.signers
+
+
+async def test_environment(wire: Wire, tmp_path: Path, clock: ManualClock, monkeypatch: pytest.MonkeyPatch) -> None:
+    """What the environment says to Amazon's tools changes nothing here, once it is known who we are."""
+    nowhere = f"http://127.0.0.1:{free_ports(1)[0]}"
+    hostile = {"AWS_PROFILE": "missing", "AWS_ENDPOINT_URL": nowhere, "AWS_MAX_ATTEMPTS": "9", "HTTP_PROXY": nowhere}
+    for name, value in {**hostile, "AWS_DEFAULTS_MODE": "auto", "AWS_RETRY_MODE": "adaptive"}.items():
+        monkeypatch.setenv(name, value)
+    async with on_wire(wire, tmp_path, clock, role=True) as vault:
+        assert (await vault.describe(KEY)).enabled
+        wire.always["DescribeKey"] = refusal("KMSInternalException", status=500)
+        failure = await refused(vault.describe(KEY))
+
+    assert (Unavailable, "server-fault", False, True) == verdict(failure)
+    assert ["AssumeRole", "DescribeKey", "DescribeKey"] == wire.asked
 
 
 async def test_unknown_account(wire: Wire, tmp_path: Path, clock: ManualClock) -> None:

@@ -37,6 +37,8 @@ CASES: list[tuple[Answer, Answer, type[VaultFailure], str, bool]] = [
     (FORBIDDEN, described(), Denied, "permission-denied", False),
     (FORBIDDEN, FORBIDDEN, Denied, "permission-denied", False),
     (FORBIDDEN, cut, Denied, "permission-denied", False),
+    (FORBIDDEN, answer([]), Denied, "permission-denied", False),
+    (FORBIDDEN, answer({}), Denied, "permission-denied", False),
     (FORBIDDEN, described(KeyState="Disabled"), Denied, "key-disabled", True),
     (FORBIDDEN, described(KeyState="PendingReplicaDeletion"), Denied, "key-pending-deletion", True),
     (UNSAID, described(), Unclear, "permission-denied-without-cause", False),

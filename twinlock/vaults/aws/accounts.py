@@ -4,8 +4,6 @@ from functools import partial
 from pathlib import Path
 from typing import Any
 
-import aiohttp
-
 from twinlock.keys.ports import Clock
 from twinlock.vaults.aws.client import SHARE, Client, Place
 from twinlock.vaults.aws.identity import AssumedRole, Identity, OwnIdentity
@@ -50,7 +48,7 @@ class Account:
                 raise
             try:
                 another = await self._identity.after_refusal(keys)
-            except (VaultFault, aiohttp.ClientError):
+            except Exception:
                 # That we may not use the key says more than that we may not be who may.
                 if fault.reason is Reason.SESSION_OVER:
                     raise

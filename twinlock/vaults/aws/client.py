@@ -26,13 +26,20 @@ Judge = Callable[[int, str, str], Reason]
 SHARE = 0.25  # of the deadline: how long to wait for what is not the answer itself
 _REQUEST_ID = re.compile(r"[0-9a-f]{8}(-[0-9a-f]{4}){3}-[0-9a-f]{12}")
 _MOST_CODE = 60
-_NOWHERE = "/dev/null"  # what lies in a home of Amazon's tools is for the identity alone
+# What a home or an environment of Amazon's tools holds is for our identity alone. Each is a name in a file, one in the
+# environment, a default and a conversion.
+_OURS_ALONE = {
+    "profile": (None, None, None, None),
+    "config_file": (None, None, "/dev/null", None),
+    "credentials_file": (None, None, "/dev/null", None),
+    "sts_regional_endpoints": (None, None, "regional", None),
+}
 _NOBODY = "nobody"
 _LOADER = create_loader()  # it remembers what it has read: megabytes, for each service
 
 # Its debugging lines hold whole requests and answers, plaintext keys among them.
-for _name in ("aiobotocore", "botocore"):
-    logging.getLogger(_name).setLevel(logging.INFO)
+for _log in map(logging.getLogger, ("aiobotocore", "botocore")):
+    _log.setLevel(max(_log.level, logging.INFO))
 
 
 @dataclass(frozen=True, slots=True)
@@ -86,11 +93,8 @@ class Client:
     async def _opened(self) -> Any:
         async with self._opening:
             if self._client is None:
-                session = AioSession()
+                session = AioSession(_OURS_ALONE)
                 session.register_component("data_loader", _LOADER)
-                session.set_config_variable("config_file", _NOWHERE)
-                session.set_config_variable("credentials_file", _NOWHERE)
-                session.set_config_variable("sts_regional_endpoints", "regional")
                 creating = session.create_client(
                     self._place.service,
                     region_name=self._place.region,
@@ -119,6 +123,7 @@ class Client:
             max_pool_connections=self._settings.connections,
             http_session_cls=Sender,
             ignore_configured_endpoint_urls=True,
+            defaults_mode="legacy",
             warm_up_loader_caches=True,
         )
 

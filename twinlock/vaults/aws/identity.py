@@ -11,7 +11,6 @@ from dataclasses import dataclass, field
 from pathlib import Path
 from typing import Any, Protocol
 
-import aiohttp
 from aiobotocore.session import AioSession
 
 from twinlock.keys.ports import Clock
@@ -20,8 +19,6 @@ from twinlock.vaults.aws.reasons import Reason, VaultFault
 _RENEW_AFTER = 2 / 3
 _NEW_SECONDS = 60.0  # a denied key is asked for again and again, which is no reason for a session each time
 _MOST_CHARACTERS = 8192
-# What a renewal that comes to nothing may end with: the session is still good.
-_TROUBLE = (VaultFault, aiohttp.ClientError, OSError)  # of which a timeout is one
 
 Assume = Callable[[], Awaitable[dict[str, Any]]]
 
@@ -173,7 +170,7 @@ class AssumedRole:
         try:
             async with asyncio.timeout(self._patience):
                 return await self._begin()
-        except _TROUBLE:
+        except Exception:  # noqa: BLE001 - whatever STS answers, nothing is lost yet
             now = self._clock.monotonic()
             return _Session(session.keys, session.begun, session.ends, now + (session.ends - now) / 4)
 

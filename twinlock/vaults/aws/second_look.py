@@ -2,8 +2,6 @@
 
 from collections.abc import Awaitable, Callable
 
-import aiohttp
-
 from twinlock.vaults.aws.answers import KmsKey
 from twinlock.vaults.aws.reasons import Reason, VaultFault
 
@@ -28,7 +26,7 @@ async def after_look(first: VaultFault, identity: str, look: Callable[[], Awaita
         key = await look()
     except VaultFault as fault:
         return _without_key(first, fault)
-    except (aiohttp.ClientError, OSError):
+    except Exception:  # noqa: BLE001 - whatever came instead of a description, the first answer stands
         return gone(first)
     if key.identity != identity:
         return _because(first, Reason.REPLACED, "")
