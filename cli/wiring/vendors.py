@@ -87,6 +87,12 @@ class OpenBao(Vendor):
 
         return OpenBaoVault(settings.openbao, settings.secrets_folder, clock)
 
+    def keeper(self, settings: Settings, clock: Clock, vault: Remote) -> Keeper | None:
+        """Return an adapter of its own: to make and to destroy keys is nothing that customers' servers are asked."""
+        from twinlock.vaults.openbao.availability import OpenBaoAvailabilityVault
+
+        return OpenBaoAvailabilityVault(settings.openbao, settings.secrets_folder, clock)
+
 
 class Aws(Vendor):
     """Reach accounts at AWS KMS."""

@@ -6,7 +6,8 @@ from pathlib import Path
 from tests.servers.openbao import Mount, OpenBao
 from tests.servers.proxy import Proxy, proxied
 from twinlock.keys.ports import Clock, KeyDescription
-from twinlock.vaults.administration import KeyState, KeyStatus
+from twinlock.vaults.administration import KeyState, KeyStatus, WrongKeyState
+from twinlock.vaults.openbao.availability import OpenBaoAvailabilityVault
 from twinlock.vaults.openbao.settings import OpenBaoServer, OpenBaoSettings
 from twinlock.vaults.openbao.vault import OpenBaoVault
 
@@ -14,8 +15,9 @@ from twinlock.vaults.openbao.vault import OpenBaoVault
 class OpenBaoOwner:
     """Look after the keys of two servers as their owner would, through their own interface and past the proxies."""
 
-    def __init__(self, kind: str) -> None:
+    def __init__(self, kind: str, adapter: type[OpenBaoVault] = OpenBaoVault) -> None:
         self.vault: OpenBaoVault
+        self._adapter = adapter
         self._kind = kind
         self._places: dict[str, tuple[Mount, Proxy]] = {}
 
@@ -27,9 +29,10 @@ class OpenBaoOwner:
         for number, server in enumerate(servers):
             proxy, mount = await stack.enter_async_context(proxied(server.port)), server.mount()
             place, token = f"127.0.0.1:{proxy.port}", folder / f"token-{number}"
+            mount.allow(keeping=self._adapter is OpenBaoAvailabilityVault)
             token.write_text(mount.token())
             self._places[place], logins[place] = (mount, proxy), OpenBaoServer(token_file=token)
-        self.vault = OpenBaoVault(OpenBaoSettings(allow_http=True, servers=logins), folder, clock)
+        self.vault = self._adapter(OpenBaoSettings(allow_http=True, servers=logins), folder, clock)
         stack.push_async_callback(self.vault.close)
         first, second = self._places
         return first, second
@@ -64,12 +67,16 @@ class OpenBaoOwner:
     async def restore(self, uri: str) -> KeyState:
         """Restore a deleted key."""
         mount, key = self._key(uri)
+        if key not in mount.names():
+            raise WrongKeyState(f"{key} is gone")
         mount.restore(key)
         return await self.state(uri)
 
     async def state(self, uri: str) -> KeyState:
         """Say where a key is in its life."""
         mount, key = self._key(uri)
+        if key not in mount.names():
+            return KeyState(uri, "", KeyStatus.DESTROYED, ())
         found = mount.read(key)
         state = KeyStatus.DELETED if found["soft_deleted"] else KeyStatus.ENABLED
         return KeyState(uri, str(found["latest_version"]), state, tuple(found["keys"]))

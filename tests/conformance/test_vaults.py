@@ -46,6 +46,8 @@ from twinlock.vaults.azure.availability import AzureAvailabilityVault
 from twinlock.vaults.azure.vault import AzureVault
 from twinlock.vaults.local import LocalVault
 from twinlock.vaults.memory import MemoryVault
+from twinlock.vaults.openbao.availability import OpenBaoAvailabilityVault
+from twinlock.vaults.openbao.vault import AES, OpenBaoVault
 
 PAYLOAD, CONTEXT = bytes(range(64)), b"a policy key's place"
 
@@ -138,16 +140,18 @@ async def memory_availability(bench: Bench) -> Subject:
     return Subject(vault, vault, vault.create)
 
 
-def openbao(kind: str) -> Callable[[Bench], Awaitable[Subject]]:
-    """Bring two OpenBao servers with root keys of a type."""
+def openbao(kind: str, adapter: type[OpenBaoVault] = OpenBaoVault) -> Callable[[Bench], Awaitable[Subject]]:
+    """Bring two OpenBao servers with root keys of a type, or with availability keys."""
 
     async def build(bench: Bench) -> Subject:
-        owner = OpenBaoOwner(kind)
+        owner = OpenBaoOwner(kind, adapter)
         servers = bench.request.getfixturevalue("openbaos")
         places = await owner.open(bench.stack, servers, bench.folder, bench.clock)
         # both servers have a mount of their own, whose name is a part of the place
-        named = tuple(owner.uri(place, "").removeprefix("bao+http://").removesuffix("/keys/") for place in places)
-        return Subject(owner.vault, owner, owner.create, (named[0], named[1]), "bao+http://{}/keys/{}")
+        first, second = (owner.uri(each, "").removeprefix("bao+http://").removesuffix("/keys/") for each in places)
+        keeps = isinstance(owner.vault, OpenBaoAvailabilityVault)
+        make = owner.vault.create if isinstance(owner.vault, OpenBaoAvailabilityVault) else owner.create
+        return Subject(owner.vault, owner, make, (first, second), "bao+http://{}/keys/{}", remembers=not keeps)
 
     return build
 
@@ -201,10 +205,19 @@ ADAPTERS: dict[str, tuple[Callable[[Bench], Awaitable[Subject]], set[Ability]]] 
     "azure-availability": (azure(availability=True), {Ability.AVAILABILITY}),
     "openbao-rsa": (openbao("rsa-2048"), {Ability.ROOT_KEYS}),
     "openbao-aes": (openbao("aes256-gcm96"), {Ability.ROOT_KEYS, Ability.CONTEXT}),
+    "openbao-availability": (openbao(AES, OpenBaoAvailabilityVault), {Ability.AVAILABILITY, Ability.CONTEXT}),
     "pkcs11": (pkcs11(availability=False), {Ability.ROOT_KEYS, Ability.CONTEXT}),
     "pkcs11-availability": (pkcs11(availability=True), {Ability.AVAILABILITY, Ability.CONTEXT}),
 }
-WITH_SERVERS = {"aws", "aws-availability", "openbao-rsa", "openbao-aes", "pkcs11", "pkcs11-availability"}
+WITH_SERVERS = {
+    "aws",
+    "aws-availability",
+    "openbao-rsa",
+    "openbao-aes",
+    "openbao-availability",
+    "pkcs11",
+    "pkcs11-availability",
+}
 
 
 def having(*wanted: Ability, without: Ability | None = None) -> pytest.MarkDecorator:

@@ -40,6 +40,14 @@ _POLICY = (
 )
 
 
+_KEEPER = (
+    'path "{mount}/keys/+" {{ capabilities = ["create", "read", "update", "delete"] }}\n',
+    'path "{mount}/keys/+/config" {{ capabilities = ["update"] }}\n',
+    'path "{mount}/keys/+/soft-delete-restore" {{ capabilities = ["update"] }}\n',
+    *_POLICY[1:],
+)
+
+
 class Refused(Exception):
     """Say that the server refused an act of its owner."""
 
@@ -183,9 +191,9 @@ class Mount:
         """Return a key's URI; `port` is that of a proxy in between."""
         return f"bao+http://127.0.0.1:{port or self.server.port}/{self.path}/keys/{key}"
 
-    def allow(self, *, read: bool = True) -> None:
-        """Let whoever has the mount's policy use its keys, and by default read what they are."""
-        rules = [rule for rule in _POLICY if read or "keys" not in rule]
+    def allow(self, *, read: bool = True, keeping: bool = False) -> None:
+        """Let whoever has the mount's policy use its keys, by default read what they are, and keep them as ours."""
+        rules = _KEEPER if keeping else [rule for rule in _POLICY if read or "keys" not in rule]
         policy = "".join(rule.format(mount=self.name) for rule in rules)
         self._api("POST", f"sys/policies/acl/{self.name}", {"policy": policy})
 

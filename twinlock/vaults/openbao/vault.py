@@ -38,7 +38,7 @@ T = TypeVar("T")
 
 # No type of key has this name: where there is no key, the server must not make one for us.
 _NO_NEW_KEY = "none"
-_AES = "aes256-gcm96"
+AES = "aes256-gcm96"
 _TAKEN = (200, 400)  # who is answered so was let in
 
 
@@ -94,7 +94,7 @@ class OpenBaoVault:
         found = await self._read(key)
         newest = found.describe()
         body = {"plaintext": encoded(payload), "key_version": found.latest, "type": _NO_NEW_KEY}
-        if found.type == _AES:
+        if found.type == AES:
             body |= _associated(context)
         answer = await self._server(key).ask("POST", operation_path(key, "encrypt"), body)
         return WrappedKey(str(key), newest.version, newest.identity, read_ciphertext(answer.section, newest.version))
