@@ -3,6 +3,7 @@
 import pytest
 
 from twinlock.keys.authority import authority, key_at, name_of
+from workers.dep_assigner.checks import check_pair
 
 
 @pytest.mark.parametrize(
@@ -34,3 +35,17 @@ def test_key_at(vault: str, uri: str) -> None:
     assert uri == key_at(vault, "availability-1")
     assert vault == authority(uri)
     assert "availability-1" == name_of(uri)
+
+
+@pytest.mark.parametrize(
+    ("uris", "refused"),
+    [
+        (("arn:aws:kms:eu-west-1:1:key/mrk-7", "arn:aws:kms:us-east-1:1:key/mrk-7"), ["two-keys"]),
+        (("arn:aws:kms:eu-west-1:1:key/mrk-7", "arn:aws:kms:us-east-1:1:key/mrk-8"), []),
+        (("arn:aws:kms:eu-west-1:1:key/7", "arn:aws:kms:eu-west-1:1:key/8"), ["two-vaults"]),
+        (("arn:aws:kms:eu-west-1:1:key/7", "local://right/key"), []),
+    ],
+)
+def test_pair(uris: tuple[str, str], refused: list[str]) -> None:
+    """Copies of one multi-region key are one key, and keys of one account in one region lie in one vault."""
+    assert refused == [each.check for each in check_pair(uris)]

@@ -28,3 +28,9 @@ def key_at(vault: str, name: str) -> str:
 def name_of(uri: str) -> str:
     """Return the name that `key_at` gave a key."""
     return uri.replace(_ATTRIBUTE, "/").rpartition("/")[2].partition("?")[0]
+
+
+def copied(uri: str) -> str:
+    """Return what all copies of a key have in common: a multi-region key of AWS has one id, and one material, in each."""
+    name = uri.rpartition("/")[2]
+    return name if uri.startswith("arn:") and name.startswith("mrk-") else uri

@@ -8,7 +8,7 @@ from sqlalchemy import func, select
 from schemas.identifiers import PROVIDER, SERVICE_POLICIES, PolicyState, Workload
 from schemas.requests import PolicyRequested
 from twinlock.custody.port import Probe
-from twinlock.keys.authority import authority
+from twinlock.keys.authority import authority, copied
 from twinlock.keys.ports import Outcome
 from twinlock.store.tables.custody import policies
 from twinlock.store.tables.tenants import tenants
@@ -94,6 +94,8 @@ def _reserved(wanted: PolicyRequested) -> Sequence[FailedCheck]:
 
 def check_pair(uris: Sequence[str]) -> Sequence[FailedCheck]:
     """Check that the two root keys lie in two different vaults."""
+    if len({copied(uri) for uri in uris}) < len(uris):
+        return [FailedCheck("two-keys", uris[1], "it is a copy of the other key in another region; use another key")]
     vaults = {authority(uri).lower() for uri in uris}
     if len(vaults) == len(uris):
         return []
