@@ -327,6 +327,8 @@ def test_old_copy(condemned: "Home", tmp_path: Path) -> None:
     shutil.copy(home.path / "twinlock.db", backup / "twinlock.db")
     request = requested(home)
     sign(home, request, "ann", "bob")
+
+    assert "done" == home.ask("purge", "show", request)["state"]
     for part in ("twinlock.db", "objects"):
         bring_back(backup / part, home.path / part)
     for extra in ("twinlock.db-wal", "twinlock.db-shm"):
