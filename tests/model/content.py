@@ -5,8 +5,8 @@ from pathlib import Path
 from random import Random
 
 from schemas.identifiers import PolicyState
-from tests.integration.one_process.staff import PATIENCE
 from tests.model.containers import GEO, Content, Source, is_site, make
+from tests.model.installation import patience
 from tests.model.model import Expected
 from tests.model.policies import Answer
 from tests.model.world import World
@@ -46,7 +46,7 @@ class Reading(World):
         acknowledged = await self.home.bring(name, folder)
         assert not acknowledged or expected is not Expected.REFUSED, f"{name} took what its keys refuse"
         self._told(name, source, acknowledged)
-        async with asyncio.timeout(PATIENCE):
+        async with patience(f"import into {name}, whose keys answer"):
             while expected is Expected.SERVED and not self.model.containers[name].has_all(source):
                 self._told(name, source, await self.home.bring(name, folder))
 
@@ -68,6 +68,7 @@ class Reading(World):
             found = await self._served(name, fresh=fresh)
         if expected is Expected.REFUSED:
             assert found is None, f"{name} was served"
+            await self._for_good(name, fresh=fresh)
         if expected is Expected.REFUSED_SOON and found is not None:
             await self._refused(name, fresh=fresh)
         self._heard(name, fresh and found is None)
@@ -87,16 +88,22 @@ class Reading(World):
         return found
 
     async def _served(self, name: str, *, fresh: bool) -> Content:
-        async with asyncio.timeout(PATIENCE):
+        async with patience(f"read of {name}, whose keys answer"):
             while (found := await self._found(name, fresh=fresh)) is None:
                 await self.home.pass_time(3.0)
         return found
 
     async def _refused(self, name: str, *, fresh: bool) -> None:
         """Wait for a probe that is under way; the clock stands still."""
-        async with asyncio.timeout(PATIENCE):
+        async with patience(f"{name} is served beyond the bound"):
             while await self.home.read(name, fresh=fresh) is not None:
                 await self.home.turns(20)
+
+    async def _for_good(self, name: str, *, fresh: bool) -> None:
+        """See that a read is refused for good, and not told to come again: on a busy machine its deadline may pass."""
+        async with patience(f"{name} is put off and never refused"):
+            while self.home.put_off:
+                assert await self.home.read(name, fresh=fresh) is None, f"{name} was served"
 
     def _heard(self, name: str, refused: bool) -> None:
         policy = self.model.policies.get(self.model.containers[name].policy)

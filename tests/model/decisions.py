@@ -1,13 +1,10 @@
 """What is decided about a policy: revocation, recovery, purge, and who signs or cancels it."""
 
-import asyncio
-
 from schemas.event import Event
 from schemas.identifiers import AvailabilityMode, PolicyState, RequestOutcome
 from schemas.requests import PurgeRequested, RecoveryRequested
-from tests.integration.one_process.staff import PATIENCE
 from tests.model.acts import Acts, keys_of
-from tests.model.installation import CAUSE, PEOPLE
+from tests.model.installation import CAUSE, PEOPLE, patience
 from tests.model.model import Request
 from tests.model.policies import Answer
 from twinlock.approvals.errors import Refused
@@ -71,7 +68,7 @@ class Decisions(Acts):
         policy = self.model.policies[name]
         denied = self.model.answers(policy) == [Answer.DENIED, Answer.DENIED]
         free = policy.state is PolicyState.ACTIVE
-        async with asyncio.timeout(PATIENCE):
+        async with patience(f"{wanted.type} about {name}, whose keys are denied"):
             while True:
                 answered = await self.home.ask(wanted)
                 if RequestOutcome.DONE == answered.outcome:

@@ -2,7 +2,8 @@
 
 import asyncio
 import shutil
-from collections.abc import Awaitable, Callable, Coroutine
+from collections.abc import AsyncIterator, Callable, Coroutine
+from contextlib import asynccontextmanager
 from pathlib import Path
 from random import Random
 from typing import Any, TypeVar
@@ -47,6 +48,20 @@ CUSTODY = CustodySettings(
 )
 _LOOK, _TICK = 0.02, 4.0  # seconds that something may take before the clock moves, and how far it moves
 _WORK, _STEP = 0.1, 40.0  # the same where somebody has a deadline, and how far it moves at once where nobody has
+
+
+class Stuck(AssertionError):
+    """Say what does not come to its end."""
+
+
+@asynccontextmanager
+async def patience(what: str) -> AsyncIterator[None]:
+    """Wait for so long and no longer; raise `Stuck`."""
+    try:
+        async with asyncio.timeout(PATIENCE):
+            yield
+    except TimeoutError:
+        raise Stuck(what) from None
 
 
 class Installation:
@@ -144,7 +159,7 @@ class Installation:
     async def moving(self, act: Coroutine[Any, Any, T]) -> T:
         """Do something while the clock moves."""
         task = asyncio.get_running_loop().create_task(act)
-        async with asyncio.timeout(PATIENCE):
+        async with patience(str(act)):
             while not task.done():
                 await asyncio.wait({task}, timeout=_WORK)
                 if not task.done():
@@ -152,9 +167,9 @@ class Installation:
         self._check()
         return task.result()
 
-    async def until(self, happened: Callable[[], Awaitable[bool]]) -> None:
+    async def until(self, happened: Callable[[], Coroutine[Any, Any, bool]]) -> None:
         """Move the clock on in small steps until something happened."""
-        async with asyncio.timeout(PATIENCE):
+        async with patience(happened.__qualname__):
             while not await happened():
                 self._check()
                 self.clock.advance(_TICK)

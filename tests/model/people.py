@@ -39,6 +39,7 @@ class People(Installation):
     def __init__(self, folder: Path, template: Path, order: Random) -> None:
         super().__init__(folder, template, order)
         self._sources = 0
+        self.put_off = False  # the last read, and not refused
 
     async def furnish(self, policies: Mapping[str, Policy]) -> None:
         """Make tenants, approvers, and policies with their keys."""
@@ -147,9 +148,11 @@ class People(Installation):
         parts = self.parts
         if fresh:
             parts = build(parts.settings, self.clock, self.store, parts.custodian)
+        self.put_off = False
         try:
             return await self.moving(_files(parts, name) if is_site(name) else _items(parts, name))
-        except (CustodyError, NotFound):
+        except (CustodyError, NotFound) as no:
+            self.put_off = isinstance(no, KeyNotYet)
             return None
 
     async def inspected(self) -> Inspection:

@@ -38,7 +38,7 @@ class Policy:
     changes: int = 0  # of how its root keys stand
     # The last definite answer of each root key as the fleet may remember it: more than one until somebody looked.
     memory: list[set[Answer]] = field(default_factory=_nothing_heard)
-    shut_since: float | None = None  # no root key answers, and one says no
+    shut_since: float | None = None  # no root key answers, and one says no, or said so before its vault fell silent
     silent_since: float | None = None  # no root key answers
     cold: bool = False  # every process has begun since a root key answered
     heard: bool = False  # the no was heard, and no root key has answered since
@@ -81,7 +81,7 @@ class Policy:
             return
         self.ever |= {Answer.DENIED} if Answer.DENIED in found else {Answer.SILENT}
         self.silent_since = now if self.silent_since is None else self.silent_since
-        if Answer.DENIED not in found:
+        if Answer.DENIED not in found and {Answer.DENIED} not in self.memory:
             self.shut_since = None
         elif self.shut_since is None:
             self.shut_since = now

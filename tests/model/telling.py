@@ -9,6 +9,7 @@ from sqlalchemy import select
 from schemas.identifiers import AlertState, Audience, PolicyState
 from tests.model.alerts import HELD, STANDING, TOLD, USED, Alert, Episodes, ended, matching
 from tests.model.content import Reading
+from tests.model.installation import Stuck
 from tests.model.policies import Policy
 from twinlock.store.tables.alerts import alerts
 
@@ -35,7 +36,7 @@ class Telling(Reading):
 
         try:
             await self.home.until(fit)
-        except TimeoutError:
+        except Stuck:
             raise AssertionError(self._misfits(await self._told_of())) from None
         told = await self._told_of()
         for policy in self._compared():

@@ -15,7 +15,7 @@ from tests.model.machine import Machine
 from tests.model.sequences import PURGED, SEQUENCES
 
 # How many random sequences, of how many acts: more of both for a long search.
-EXAMPLES, STEPS = int(os.environ.get("MODEL_EXAMPLES", "3")), int(os.environ.get("MODEL_STEPS", "20"))
+EXAMPLES, STEPS = int(os.environ.get("MODEL_EXAMPLES", "2")), int(os.environ.get("MODEL_STEPS", "25"))
 
 
 @pytest.mark.timeout(0)  # hypothesis bounds how long it looks, and what is found takes long to be made smaller
