@@ -31,6 +31,6 @@ def name_of(uri: str) -> str:
 
 
 def copied(uri: str) -> str:
-    """Return what all copies of a key have in common: a multi-region key of AWS has one id, and one material, in each."""
+    """Return what copies of a key share: a multi-region key of AWS has one id, and one material, in every region."""
     name = uri.rpartition("/")[2]
     return name if uri.startswith("arn:") and name.startswith("mrk-") else uri
