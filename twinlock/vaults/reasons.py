@@ -4,7 +4,6 @@
 """
 
 import errno
-from dataclasses import dataclass
 from enum import StrEnum
 
 from twinlock.keys.ports import Corrupt, Denied, Misconfigured, Unavailable, Unclear, VaultFailure
@@ -15,6 +14,7 @@ from twinlock.vaults.administration import (
     VaultTrouble,
     WrongKeyState,
 )
+from twinlock.vaults.verdicts import Verdict
 
 CLASSIFIER = "software/1"
 
@@ -40,33 +40,25 @@ class Reason(StrEnum):
     NOT_DECRYPTED = "decrypt-failed"
 
 
-@dataclass(frozen=True, slots=True)
-class _Verdict:
-    kind: type[VaultFailure]
-    detail: str
-    exact: bool = False
-    counts: bool = False
-
-
 _VERDICTS = {
-    Reason.OUTAGE: _Verdict(Unavailable, "the vault does not answer", counts=True),
+    Reason.OUTAGE: Verdict(Unavailable, "the vault does not answer", counts=True),
     # our own queue: no evidence that the vault is away (law 5)
-    Reason.BUSY: _Verdict(Unavailable, "another process holds the vault's lock"),
-    Reason.DISABLED: _Verdict(Denied, "the key is disabled", exact=True),
-    Reason.DELETED: _Verdict(Denied, "the key is deleted", exact=True),
-    Reason.DESTROYED: _Verdict(Denied, "the key is destroyed", exact=True),
-    Reason.REPLACED: _Verdict(Denied, "the key was deleted and made again", exact=True),
+    Reason.BUSY: Verdict(Unavailable, "another process holds the vault's lock"),
+    Reason.DISABLED: Verdict(Denied, "the key is disabled", exact=True),
+    Reason.DELETED: Verdict(Denied, "the key is deleted", exact=True),
+    Reason.DESTROYED: Verdict(Denied, "the key is destroyed", exact=True),
+    Reason.REPLACED: Verdict(Denied, "the key was deleted and made again", exact=True),
     # a wrapped key proves that the key existed, but a lost folder looks the same: worth a second look
-    Reason.GONE: _Verdict(Denied, "the key is gone"),
-    Reason.VERSION_GONE: _Verdict(Denied, "this version of the key is gone", exact=True),
-    Reason.EXPIRED: _Verdict(Denied, "the key has expired: it unwraps, and wraps no more", exact=True),
-    Reason.UNKNOWN_KEY: _Verdict(Misconfigured, "no key has this name"),
-    Reason.UNKNOWN_VAULT: _Verdict(Misconfigured, "no vault has this name"),
-    Reason.WRONG_TYPE: _Verdict(Misconfigured, "the key is of the wrong type"),
-    Reason.WRONG_SIZE: _Verdict(Misconfigured, "what is wrapped is 64 bytes long"),
-    Reason.DAMAGED: _Verdict(Misconfigured, "the key's file is damaged"),
-    Reason.FULL: _Verdict(Misconfigured, "the key's file holds no more versions"),
-    Reason.NOT_DECRYPTED: _Verdict(Corrupt, "the bytes do not decrypt"),
+    Reason.GONE: Verdict(Denied, "the key is gone"),
+    Reason.VERSION_GONE: Verdict(Denied, "this version of the key is gone", exact=True),
+    Reason.EXPIRED: Verdict(Denied, "the key has expired: it unwraps, and wraps no more", exact=True),
+    Reason.UNKNOWN_KEY: Verdict(Misconfigured, "no key has this name"),
+    Reason.UNKNOWN_VAULT: Verdict(Misconfigured, "no vault has this name"),
+    Reason.WRONG_TYPE: Verdict(Misconfigured, "the key is of the wrong type"),
+    Reason.WRONG_SIZE: Verdict(Misconfigured, "what is wrapped is 64 bytes long"),
+    Reason.DAMAGED: Verdict(Misconfigured, "the key's file is damaged"),
+    Reason.FULL: Verdict(Misconfigured, "the key's file holds no more versions"),
+    Reason.NOT_DECRYPTED: Verdict(Corrupt, "the bytes do not decrypt"),
 }
 
 
@@ -81,15 +73,7 @@ class VaultFault(Exception):
 def classify(fault: Exception, uri: str) -> VaultFailure:
     """Turn whatever went wrong into one of the five classes; an unknown answer is `Unclear`."""
     if isinstance(fault, VaultFault):
-        verdict = _VERDICTS[fault.reason]
-        return verdict.kind(
-            verdict.detail,
-            uri=uri,
-            raw=fault.reason.value,
-            classifier=CLASSIFIER,
-            exact=verdict.exact,
-            counts=verdict.counts,
-        )
+        return _VERDICTS[fault.reason].failure(fault.reason, uri, CLASSIFIER)
     if isinstance(fault, BadKeyUri):
         return Misconfigured(fault.detail, uri=uri, raw="bad-uri", classifier=CLASSIFIER)
     if isinstance(fault, OSError):

@@ -4,10 +4,10 @@ An answer that is no success has a code and a message, mostly with the status 40
 and for a few codes the message does. Change the rules together with `CLASSIFIER`.
 """
 
-from dataclasses import dataclass
 from enum import StrEnum
 
-from twinlock.keys.ports import Corrupt, Denied, Misconfigured, Unavailable, Unclear, VaultFailure
+from twinlock.keys.ports import Corrupt, Denied, Misconfigured, Unavailable, Unclear
+from twinlock.vaults.verdicts import Verdict
 
 CLASSIFIER = "aws/1"
 
@@ -55,16 +55,6 @@ class Reason(StrEnum):
     NOT_DECRYPTED = "decrypt-failed"
     ALIAS_TAKEN = "alias-taken"
     UNKNOWN = "unknown-answer"
-
-
-@dataclass(frozen=True, slots=True)
-class Verdict:
-    """Say which class a reason is of, and what a person is told."""
-
-    kind: type[VaultFailure]
-    detail: str
-    exact: bool = False
-    counts: bool = False
 
 
 VERDICTS = {

@@ -15,18 +15,7 @@ def classify(fault: Exception, uri: str) -> VaultFailure:
     if isinstance(fault, BadKeyUri):
         return Misconfigured(fault.detail, uri=uri, raw="bad-uri", classifier=CLASSIFIER)
     found = fault_of(fault)
-    verdict = VERDICTS[found.reason]
-    # Why bytes do not decrypt is nobody's business (law 2), and neither is how the vault has put it.
-    raw = "" if found.reason is Reason.NOT_DECRYPTED else found.raw
-    return verdict.kind(
-        verdict.detail,
-        uri=uri,
-        raw=f"{found.reason.value} {raw}".strip(),
-        request_id=found.request_id,
-        classifier=CLASSIFIER,
-        exact=verdict.exact,
-        counts=verdict.counts,
-    )
+    return VERDICTS[found.reason].failure(found.reason, uri, CLASSIFIER, found.raw, found.request_id)
 
 
 def fault_of(fault: Exception) -> VaultFault:

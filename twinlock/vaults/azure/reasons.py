@@ -3,10 +3,10 @@
 The rules are in `rules.py`; change either together with `CLASSIFIER`.
 """
 
-from dataclasses import dataclass
 from enum import StrEnum
 
-from twinlock.keys.ports import Corrupt, Denied, Misconfigured, Unavailable, Unclear, VaultFailure
+from twinlock.keys.ports import Corrupt, Denied, Misconfigured, Unavailable, Unclear
+from twinlock.vaults.verdicts import Verdict
 
 CLASSIFIER = "azure/1"
 
@@ -46,16 +46,6 @@ class Reason(StrEnum):
     ADDRESS = "address"
     NOT_DECRYPTED = "decrypt-failed"
     UNKNOWN = "unknown-answer"
-
-
-@dataclass(frozen=True, slots=True)
-class Verdict:
-    """Say which class a reason is of, and what a person is told."""
-
-    kind: type[VaultFailure]
-    detail: str
-    exact: bool = False
-    counts: bool = False
 
 
 VERDICTS = {

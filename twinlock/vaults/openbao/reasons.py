@@ -4,10 +4,10 @@ The server gives a status and texts, `{"errors": [...]}`. The texts decide befor
 does not decrypt are answered with 500, for example. Change the rules together with `CLASSIFIER`.
 """
 
-from dataclasses import dataclass
 from enum import StrEnum
 
-from twinlock.keys.ports import Corrupt, Denied, Misconfigured, Unavailable, Unclear, VaultFailure
+from twinlock.keys.ports import Corrupt, Denied, Misconfigured, Unavailable, Unclear
+from twinlock.vaults.verdicts import Verdict
 
 CLASSIFIER = "openbao/1"
 
@@ -47,16 +47,6 @@ class Reason(StrEnum):
     ADDRESS = "address"
     NOT_DECRYPTED = "decrypt-failed"
     UNKNOWN = "unknown-answer"
-
-
-@dataclass(frozen=True, slots=True)
-class Verdict:
-    """Say which class a reason is of, and what a person is told."""
-
-    kind: type[VaultFailure]
-    detail: str
-    exact: bool = False
-    counts: bool = False
 
 
 VERDICTS = {

@@ -14,14 +14,4 @@ def classify(fault: Exception, uri: str) -> VaultFailure:
         return Misconfigured(fault.detail, uri=uri, raw="bad-uri", classifier=CLASSIFIER)
     # Of a foreign error only the type: its text may quote what was sent.
     found = fault if isinstance(fault, VaultFault) else VaultFault(Reason.UNKNOWN, type(fault).__name__)
-    verdict = VERDICTS[found.reason]
-    # Why bytes do not decrypt is nobody's business (law 2), and neither is the token's code for it.
-    raw = "" if found.reason is Reason.NOT_DECRYPTED else found.raw
-    return verdict.kind(
-        verdict.detail,
-        uri=uri,
-        raw=f"{found.reason.value} {raw}".strip(),
-        classifier=CLASSIFIER,
-        exact=verdict.exact,
-        counts=verdict.counts,
-    )
+    return VERDICTS[found.reason].failure(found.reason, uri, CLASSIFIER, found.raw)

@@ -5,10 +5,10 @@ A library answers with a number (CKR_...); what its process finds out itself has
 """
 
 import re
-from dataclasses import dataclass
 from enum import StrEnum
 
-from twinlock.keys.ports import Corrupt, Denied, Misconfigured, Unavailable, Unclear, VaultFailure
+from twinlock.keys.ports import Corrupt, Denied, Misconfigured, Unavailable, Unclear
+from twinlock.vaults.verdicts import Verdict
 
 CLASSIFIER = "pkcs11/1"
 _VENDOR_DEFINED = 1 << 31
@@ -52,16 +52,6 @@ class Reason(StrEnum):
     UNTOLD = "cause-untold"
     VENDOR = "vendor-defined"
     UNKNOWN = "unknown-answer"
-
-
-@dataclass(frozen=True, slots=True)
-class Verdict:
-    """Say which class a reason is of, and what a person is told."""
-
-    kind: type[VaultFailure]
-    detail: str
-    exact: bool = False
-    counts: bool = False
 
 
 VERDICTS = {

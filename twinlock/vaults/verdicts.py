@@ -1,0 +1,30 @@
+"""What a reason for a failure comes to: the row of an adapter's table, and the failure that leaves the adapter."""
+
+from dataclasses import dataclass
+from enum import StrEnum
+
+from twinlock.keys.ports import Corrupt, VaultFailure
+
+
+@dataclass(frozen=True, slots=True)
+class Verdict:
+    """Say which class a reason is of, and what a person is told."""
+
+    kind: type[VaultFailure]
+    detail: str
+    exact: bool = False
+    counts: bool = False
+
+    def failure(self, reason: StrEnum, uri: str, classifier: str, raw: str = "", request_id: str = "") -> VaultFailure:
+        """Return the failure; `raw` is what the vault answered, free of secrets."""
+        if issubclass(self.kind, Corrupt):
+            raw = ""  # why bytes do not decrypt is nobody's business (law 2), and neither is how the vault has put it
+        return self.kind(
+            self.detail,
+            uri=uri,
+            raw=f"{reason.value} {raw}".strip(),
+            request_id=request_id,
+            classifier=classifier,
+            exact=self.exact,
+            counts=self.counts,
+        )
