@@ -97,9 +97,9 @@ async def check_alerts(reader: Reader) -> None:
 
 
 async def check_audit(reader: Reader) -> None:
-    """See that whatever became of a request is written down once."""
+    """See that whatever became of a request is written down once; it may have been asked for again."""
     rows = await reader.rows(select(audit_entries.c.kind, audit_entries.c.detail))
-    kinds = ("approval-requested", "approval-done", "approval-cancelled", "purge-begun")
+    kinds = ("approval-done", "approval-cancelled", "purge-begun")
     noted = Counter((row.kind, row.detail["request"]) for row in rows if row.kind in kinds)
     assert [] == [each for each, count in noted.items() if count > 1], "written down twice"
 
