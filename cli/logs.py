@@ -46,7 +46,8 @@ class _HomeFile(logging.FileHandler):
 
     def emit(self, record: logging.LogRecord) -> None:
         if Path(self.baseFilename).parent.is_dir():
-            super().emit(record)
+            with suppress(OSError):  # opening it is not yet in the library's own care
+                super().emit(record)
 
     def handleError(self, record: logging.LogRecord) -> None:  # noqa: N802  # the library's name
         """Stay silent: the library would print a traceback."""

@@ -15,6 +15,7 @@ from opentelemetry.sdk.trace.export import SimpleSpanProcessor
 from opentelemetry.sdk.trace.export.in_memory_span_exporter import InMemorySpanExporter
 
 from cli import logs
+from cli.home import LOG
 from events.consumer import ConsumerRuntime
 from events.context import about, handling, trace_id
 from events.embedded import EmbeddedTransport
@@ -147,3 +148,12 @@ def test_json_lines(tmp_path: Path, capsys: pytest.CaptureFixture[str]) -> None:
     assert told.items() <= inside.items()
     assert {"tenant": "acme", "policy": "policy-p", "level": "warning"}.items() <= inside.items()
     assert {"time", "level", "logger", "message"} == set(outside)
+
+
+def test_unwritable_log(tmp_path: Path) -> None:
+    """A log that can't be written, as on a read-only file system, fails nothing."""
+    (tmp_path / LOG).mkdir()
+    logs.configure(tmp_path, to_terminal=False)
+    logging.getLogger("twinlock.test").warning("nobody reads this")
+
+    assert [] == list((tmp_path / LOG).iterdir())
