@@ -104,7 +104,7 @@ def test_roles(ours: Mapping[str, Any]) -> None:
 
     assert postgres["environment"]["POSTGRES_DB"] == "twinlock"  # which is what the command names its roles after
     assert "definitions:/secrets:ro" in postgres["volumes"]
-    assert "cp /secrets/roles.sql /docker-entrypoint-initdb.d/" in postgres["command"][-1]
+    assert "/docker-entrypoint-initdb.d/roles.sql" in postgres["command"][-1]
     assert {"secrets"} == set(postgres["depends_on"])
 
 
