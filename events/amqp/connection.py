@@ -61,6 +61,8 @@ class Link:
         self._url = given.update_query({"heartbeat": str(self.settings.heartbeat), **given.query, "name": name})
         self._name = name
         self._pauses = Pauses(self.settings.first_pause, self.settings.longest_pause, jitter)
+        # Counted from the last try on: who has little time, as a check of health, must not begin the pause anew.
+        self._not_before = 0.0
         self._opening = asyncio.Lock()
         self._connection: _Connection | None = None
 
@@ -96,19 +98,21 @@ class Link:
         async with self._opening:
             if self._connection is None or self._connection.is_closed or self.gone.is_set():
                 await self.drop()
-                await asyncio.sleep(self._pauses.seconds())
+                await asyncio.sleep(max(0.0, self._not_before - asyncio.get_running_loop().time()))
                 self._connection = await self._connected()
             return self._connection
 
     async def _connected(self) -> "_Connection":
         connection = _Connection(self._url)
         self._pauses.failures += 1
+        self._not_before = asyncio.get_running_loop().time() + self._pauses.seconds()
         try:
             await bounded(connection.connect(), self.settings.connect, lambda error: unreached(error, self._url))
         except BaseException:
             connection.abort()
             raise
         self._pauses.failures = 0
+        self._not_before = 0.0
         self.gone.clear()
         connection.close_callbacks.add(self._lost)
         if connection.is_closed:
