@@ -1,4 +1,4 @@
-"""docs/openbao.md tells of every setting."""
+"""docs/vaults/openbao.md tells of every setting."""
 
 import re
 from dataclasses import fields
@@ -6,7 +6,7 @@ from pathlib import Path
 
 from twinlock.vaults.openbao.settings import OpenBaoServer, OpenBaoSettings
 
-PAGE = (Path(__file__).parents[2] / "docs" / "openbao.md").read_text(encoding="utf-8")
+PAGE = (Path(__file__).parents[2] / "docs" / "vaults" / "openbao.md").read_text(encoding="utf-8")
 
 
 def test_settings() -> None:

@@ -2,8 +2,21 @@
 
 from dataclasses import dataclass
 from enum import StrEnum
+from typing import Generic, TypeVar
 
 from twinlock.keys.ports import Corrupt, VaultFailure
+
+R = TypeVar("R", bound=StrEnum)
+
+
+class Fault(Exception, Generic[R]):
+    """Carry a reason, and what was answered, up to the seam; each adapter has a class of its own with its reasons."""
+
+    def __init__(self, reason: R, raw: str = "", request_id: str = "") -> None:
+        super().__init__(reason.value)
+        self.reason = reason
+        self.raw = raw
+        self.request_id = request_id
 
 
 @dataclass(frozen=True, slots=True)

@@ -6,7 +6,7 @@ The rules are in `rules.py`; change either together with `CLASSIFIER`.
 from enum import StrEnum
 
 from twinlock.keys.ports import Corrupt, Denied, Misconfigured, Unavailable, Unclear
-from twinlock.vaults.verdicts import Verdict
+from twinlock.vaults.verdicts import Fault, Verdict
 
 CLASSIFIER = "azure/1"
 
@@ -90,11 +90,5 @@ VERDICTS = {
 }
 
 
-class VaultFault(Exception):
+class VaultFault(Fault[Reason]):
     """Carry a reason, and what was answered, up to the seam."""
-
-    def __init__(self, reason: Reason, raw: str = "", request_id: str = "") -> None:
-        super().__init__(reason.value)
-        self.reason = reason
-        self.raw = raw
-        self.request_id = request_id

@@ -7,7 +7,7 @@ does not decrypt are answered with 500, for example. Change the rules together w
 from enum import StrEnum
 
 from twinlock.keys.ports import Corrupt, Denied, Misconfigured, Unavailable, Unclear
-from twinlock.vaults.verdicts import Verdict
+from twinlock.vaults.verdicts import Fault, Verdict
 
 CLASSIFIER = "openbao/1"
 
@@ -127,14 +127,8 @@ _STATUSES = {
 _STATUS_FIRST = (401, 403, 429)
 
 
-class VaultFault(Exception):
+class VaultFault(Fault[Reason]):
     """Carry a reason, and what was answered, up to the seam."""
-
-    def __init__(self, reason: Reason, raw: str = "", request_id: str = "") -> None:
-        super().__init__(reason.value)
-        self.reason = reason
-        self.raw = raw
-        self.request_id = request_id
 
 
 def reason_of(status: int, errors: tuple[str, ...] | None) -> Reason:

@@ -8,7 +8,7 @@ import re
 from enum import StrEnum
 
 from twinlock.keys.ports import Corrupt, Denied, Misconfigured, Unavailable, Unclear
-from twinlock.vaults.verdicts import Verdict
+from twinlock.vaults.verdicts import Fault, Verdict
 
 CLASSIFIER = "pkcs11/1"
 _VENDOR_DEFINED = 1 << 31
@@ -141,13 +141,8 @@ SAID = (
 )
 
 
-class VaultFault(Exception):
+class VaultFault(Fault[Reason]):
     """Carry a reason, and what was answered, up to the seam."""
-
-    def __init__(self, reason: Reason, raw: str = "") -> None:
-        super().__init__(reason.value)
-        self.reason = reason
-        self.raw = raw
 
 
 def reason_of(code: int) -> Reason:
