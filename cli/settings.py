@@ -14,7 +14,7 @@ from collections.abc import Iterator, Mapping
 from dataclasses import fields, is_dataclass
 from math import isfinite
 from pathlib import Path
-from typing import Annotated, Any, Literal, TypeVar
+from typing import Annotated, Any, Literal, Protocol, TypeVar
 from urllib.parse import parse_qs, unquote, urlsplit, urlunsplit
 
 from pydantic import AfterValidator, BeforeValidator, Field, ValidationError
@@ -30,13 +30,10 @@ from twinlock.custody.costs import CostSettings
 from twinlock.custody.settings import CustodySettings
 from twinlock.errors import TwinlockError
 from twinlock.store.engine import UnsupportedDatabase, open_engine
-from twinlock.vaults.administration import BadKeyUri
 from twinlock.vaults.aws.settings import AwsSettings
 from twinlock.vaults.azure.settings import AzureSettings
 from twinlock.vaults.openbao.settings import OpenBaoSettings
-from twinlock.vaults.openbao.uris import check_server
 from twinlock.vaults.pkcs11.settings import Pkcs11Settings
-from twinlock.vaults.pkcs11.uris import check_token
 from workers.alert_emitter.webhooks import Webhook
 from workers.settings import TracingSettings, WorkerSettings
 
@@ -164,39 +161,17 @@ def _custody_faults(section: CustodySettings) -> Iterator[str]:
         yield "hedge.floor has to be hedge.cap or less"
 
 
-def _openbao(section: OpenBaoSettings) -> OpenBaoSettings:
-    faults = [f"servers: {each} {fault}" for each, server in section.servers.items() for fault in server.faults]
-    for name in section.servers:
-        try:
-            check_server(name)
-        except BadKeyUri as fault:
-            faults.append(f"servers: {fault.detail}")
-    if faults:
-        raise ValueError(", ".join(faults))
-    return _sane(section)
+class _Vendor(Protocol):
+    @property
+    def faults(self) -> list[str]: ...
 
 
-def _aws(section: AwsSettings) -> AwsSettings:
+V = TypeVar("V", bound=_Vendor)
+
+
+def _vendor(section: V) -> V:
     if section.faults:
         raise ValueError(", ".join(section.faults))
-    return _sane(section)
-
-
-def _azure(section: AzureSettings) -> AzureSettings:
-    if section.faults:
-        raise ValueError(", ".join(section.faults))
-    return _sane(section)
-
-
-def _pkcs11(section: Pkcs11Settings) -> Pkcs11Settings:
-    faults = [f"tokens: {name!a} {fault}" for name, token in section.tokens.items() for fault in token.faults]
-    for name in section.tokens:
-        try:
-            check_token(name)
-        except BadKeyUri as fault:
-            faults.append(f"tokens: {fault.detail}")
-    if faults:
-        raise ValueError(", ".join(faults))
     return _sane(section)
 
 
@@ -244,14 +219,14 @@ class Settings(BaseSettings):
     database: Annotated[str, AfterValidator(_database)] = Field(default="", repr=False)
     objects: Annotated[str, AfterValidator(_objects)] = Field(default="", repr=False)
     approvals: Annotated[ApprovalSettings, AfterValidator(_sane)] = ApprovalSettings()
-    aws: Annotated[AwsSettings, AfterValidator(_aws)] = AwsSettings()
-    azure: Annotated[AzureSettings, AfterValidator(_azure)] = AzureSettings()
+    aws: Annotated[AwsSettings, AfterValidator(_vendor)] = AwsSettings()
+    azure: Annotated[AzureSettings, AfterValidator(_vendor)] = AzureSettings()
     content: Annotated[ContentSettings, AfterValidator(_sane)] = ContentSettings()
     cost: Annotated[CostSettings, AfterValidator(_cost)] = CostSettings()
     custody: Annotated[CustodySettings, BeforeValidator(_listed), AfterValidator(_custody)] = CustodySettings()
     logs: Literal["text", "json"] = "text"
-    openbao: Annotated[OpenBaoSettings, AfterValidator(_openbao)] = OpenBaoSettings()
-    pkcs11: Annotated[Pkcs11Settings, AfterValidator(_pkcs11)] = Pkcs11Settings()
+    openbao: Annotated[OpenBaoSettings, AfterValidator(_vendor)] = OpenBaoSettings()
+    pkcs11: Annotated[Pkcs11Settings, AfterValidator(_vendor)] = Pkcs11Settings()
     tracing: Annotated[TracingSettings, AfterValidator(_tracing)] = TracingSettings()
     webhooks: Annotated[Mapping[str, Webhook], AfterValidator(_webhooks)] = Field(default_factory=dict)
     workers: Annotated[WorkerSettings, AfterValidator(_sane)] = WorkerSettings()

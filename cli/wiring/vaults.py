@@ -27,7 +27,7 @@ async def open_vaults(settings: Settings, clock: Clock) -> AsyncIterator[tuple[V
             vault = vendor.load(settings, clock)
             stack.push_async_callback(vault.close)
             adapters |= dict.fromkeys(vendor.schemes, vault)
-            if (keeper := vendor.keeper(settings, clock, vault)) is not None:
-                stack.push_async_callback(keeper.close)  # may be the same: closing twice is no error
-                keeping |= dict.fromkeys(vendor.schemes, keeper)
+            if (availability := vendor.availability(settings, clock, vault)) is not None:
+                stack.push_async_callback(availability.close)  # may be the same: closing twice is no error
+                keeping |= dict.fromkeys(vendor.schemes, availability)
         yield VaultDirectory(adapters, absent), AvailabilityVaults(keeping)

@@ -28,7 +28,7 @@ class Remote(Adapter, Protocol):
 
 
 @runtime_checkable
-class Keeper(Remote, DestroyingVault, Protocol):
+class AvailabilityAdapter(Remote, DestroyingVault, Protocol):
     """Be an adapter that also keeps availability keys."""
 
 
@@ -51,9 +51,9 @@ class Vendor(ABC):
     def build(self, settings: Settings, clock: Clock) -> Remote:
         """Return the adapter; its library may be missing."""
 
-    def keeper(self, settings: Settings, clock: Clock, vault: Remote) -> Keeper | None:
+    def availability(self, settings: Settings, clock: Clock, vault: Remote) -> AvailabilityAdapter | None:
         """Return what keeps availability keys: by default the adapter itself, where it can."""
-        return vault if isinstance(vault, Keeper) else None
+        return vault if isinstance(vault, AvailabilityAdapter) else None
 
     def load(self, settings: Settings, clock: Clock) -> Remote:
         """Return the adapter, or raise a `TwinlockError` that says what to install."""
@@ -87,7 +87,7 @@ class OpenBao(Vendor):
 
         return OpenBaoVault(settings.openbao, settings.secrets_folder, clock)
 
-    def keeper(self, settings: Settings, clock: Clock, vault: Remote) -> Keeper | None:
+    def availability(self, settings: Settings, clock: Clock, vault: Remote) -> AvailabilityAdapter | None:
         """Return an adapter of its own: to make and to destroy keys is nothing that customers' servers are asked."""
         from twinlock.vaults.openbao.availability import OpenBaoAvailabilityVault
 
@@ -115,7 +115,7 @@ class Aws(Vendor):
 
         return KmsVault(settings.aws, settings.secrets_folder, clock)
 
-    def keeper(self, settings: Settings, clock: Clock, vault: Remote) -> Keeper | None:
+    def availability(self, settings: Settings, clock: Clock, vault: Remote) -> AvailabilityAdapter | None:
         """Return an adapter of its own: availability keys are aliases, which no root key may be."""
         from twinlock.vaults.aws.availability import KmsAvailability
 
@@ -143,7 +143,7 @@ class Azure(Vendor):
 
         return AzureVault(settings.azure, settings.secrets_folder)
 
-    def keeper(self, settings: Settings, clock: Clock, vault: Remote) -> Keeper | None:
+    def availability(self, settings: Settings, clock: Clock, vault: Remote) -> AvailabilityAdapter | None:
         """Return an adapter of its own: whoever reaches root keys can neither make nor destroy a key."""
         from twinlock.vaults.azure.availability import AzureAvailabilityVault
 

@@ -17,7 +17,7 @@ def authority(uri: str) -> str:
 
 
 def key_at(vault: str, name: str) -> str:
-    """Return the URI of a key of ours in a vault, which is named as `authority` does."""
+    """Return the URI of a key of ours in a vault, as `custody.availability_vault` names it."""
     if vault.startswith("arn:"):
         return f"{vault}:alias/{name}"  # the ids of keys are not ours to choose there
     if vault.startswith("https:"):

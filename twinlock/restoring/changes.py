@@ -18,7 +18,7 @@ from twinlock.store.tables.custody import policies
 from twinlock.store.tables.custody import revocations as table
 from twinlock.store.unit import Reader, Unit
 
-FILLED = "filled"  # in the detail of an entry: the numbers that stand for nothing
+FILLED_NUMBERS = "filled"  # in the detail of an entry: the numbers that stand for nothing
 
 _row = table.c
 _STATES = {
@@ -59,7 +59,7 @@ def changes_of(entry: Any) -> list[Change]:
     """Return the changes with a number that an entry tells of: of most none, of some one."""
     said = entry.detail
     if _is_filling(entry):
-        return [Change(number, "", "", entry.at, entry.writer, entry) for number in said[FILLED]]
+        return [Change(number, "", "", entry.at, entry.writer, entry) for number in said[FILLED_NUMBERS]]
     known = _STATES.get(entry.kind)
     if "number" not in said or (known is None and entry.kind not in _TOLD):
         return []
@@ -72,14 +72,14 @@ def renumbered(entry: Any, moved: Mapping[int, int]) -> dict[str, Any]:
     """Return the detail of an entry with the numbers that its changes have now."""
     said = dict(entry.detail)
     if _is_filling(entry):
-        said[FILLED] = [moved.get(number, number) for number in said[FILLED]]
+        said[FILLED_NUMBERS] = [moved.get(number, number) for number in said[FILLED_NUMBERS]]
     elif changes_of(entry):
         said["number"] = moved.get(said["number"], said["number"])
     return said
 
 
 def _is_filling(entry: Any) -> bool:
-    return entry.kind in ("restore-checked", "restore-accepted") and FILLED in entry.detail
+    return entry.kind in ("restore-checked", "restore-accepted") and FILLED_NUMBERS in entry.detail
 
 
 async def place(unit: Unit, lost: Iterable[Any], strays: Iterable[Any], epoch: int) -> Placed:

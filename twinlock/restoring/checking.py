@@ -9,7 +9,7 @@ from twinlock.custody.audit import AuditEntry, AuditLog, Scalar
 from twinlock.custody.inspection import Inspection
 from twinlock.custody.mark import Mark, Marks, lacking, newest
 from twinlock.errors import TwinlockError
-from twinlock.restoring.changes import FILLED, Placed, fill, missing, place
+from twinlock.restoring.changes import FILLED_NUMBERS, Placed, fill, missing, place
 from twinlock.restoring.effects import replay
 from twinlock.restoring.exported import Exported, read_export
 from twinlock.restoring.importing import put_back, write_again
@@ -113,7 +113,7 @@ class Restoring:
         kind = "restore-checked"
         if accepted:
             kind, said = "restore-accepted", {**said, "lacks": said.pop("lacked"), "reason": accepted}
-        detail = {**said, FILLED: filled} if filled else said
+        detail = {**said, FILLED_NUMBERS: filled} if filled else said
         await self.audit.append(unit, *came.audited, AuditEntry(kind, None, None, detail))
 
     async def _agree(self) -> None:

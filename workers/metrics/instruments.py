@@ -52,7 +52,7 @@ class Metrics:
         self._bytes = _counter(registry, "reencrypted_bytes", "Bytes of them.", "worker")
         self._ready = Gauge("twinlock_ready", "Whether a check is good.", ("check",), registry=registry)
         self._gauges: dict[str, Gauge] = {}
-        self._scrapes = _counter(registry, "looks_failed", "Parts of this page that could not be had.", "look")
+        self._looks_failed = _counter(registry, "looks_failed", "Parts of this page that could not be had.", "look")
 
     def gauge(self, name: str, what: str, *labels: str) -> Gauge:
         """Return the gauge of that name, for what stands when somebody asks; workers of one process share it."""
@@ -66,7 +66,7 @@ class Metrics:
 
     def look_failed(self, look: str) -> None:
         """Count a look that failed."""
-        self._scrapes.labels(look).inc()
+        self._looks_failed.labels(look).inc()
 
     def called(self, vault: str, operation: Operation, outcome: str, seconds: float) -> None:
         """Hear of a call of a vault."""

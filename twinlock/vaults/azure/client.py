@@ -4,7 +4,6 @@ The vendor's client for cryptography wraps by itself where it knows the public k
 keys carries our requests, with its login and its checks of who asks for a token.
 """
 
-import asyncio
 import re
 from dataclasses import dataclass, field
 from pathlib import Path
@@ -19,7 +18,7 @@ from twinlock.vaults.azure.rules import reason_of
 from twinlock.vaults.azure.settings import AzureSettings
 from twinlock.vaults.azure.transport import ONCE, SHARE, Sessions, Transport, read_document
 from twinlock.vaults.azure.uris import CLOUDS, cloud_of
-from twinlock.vaults.network import shown_answer
+from twinlock.vaults.network import Busy, Turns, shown_answer
 from twinlock.vaults.uris import KeyUri
 
 _REQUEST_ID = re.compile(r"[0-9a-fA-F-]{36}")
@@ -65,21 +64,20 @@ class Client:
             **ONCE,
         )
         # What then runs out of time has been with the vault for most of it, so that it may count (law 5).
-        self._patience = settings.deadline * SHARE
-        self._free = asyncio.Semaphore(settings.connections)
+        self._turns = Turns(settings.connections, settings.deadline * SHARE)
 
     async def ask(self, method: str, path: str, body: dict[str, Any] | None = None) -> Answer:
         """Return the answer, whatever its status; raise what the library raises. The caller sets the deadline."""
         begin()
-        await self._take_turn()
         try:
-            response = await self._send(method, path, body)
-            if response.status_code == 401:
-                await self._login.forget(_token(response))
+            async with self._turns:
                 response = await self._send(method, path, body)
-            return _answer(response, body or {})
-        finally:
-            self._free.release()
+                if response.status_code == 401:
+                    await self._login.forget(_token(response))
+                    response = await self._send(method, path, body)
+                return _answer(response, body or {})
+        except Busy:
+            raise VaultFault(Reason.BUSY) from None
 
     async def close(self) -> None:
         """Close the library's client."""
@@ -87,16 +85,6 @@ class Client:
 
     async def _send(self, method: str, path: str, body: dict[str, Any] | None) -> Any:
         return await self._keys.send_request(HttpRequest(method, f"/{path}", json=body), stream=True)
-
-    async def _take_turn(self) -> None:
-        if not self._free.locked():
-            await self._free.acquire()
-            return
-        try:
-            async with asyncio.timeout(self._patience):
-                await self._free.acquire()
-        except TimeoutError:
-            raise VaultFault(Reason.BUSY) from None
 
 
 def _token(response: Any) -> str:

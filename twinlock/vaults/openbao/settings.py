@@ -4,6 +4,9 @@ from collections.abc import Mapping
 from dataclasses import dataclass, field
 from pathlib import Path
 
+from twinlock.vaults.administration import BadKeyUri
+from twinlock.vaults.openbao.uris import check_server
+
 
 @dataclass(frozen=True, slots=True)
 class TokenFile:
@@ -75,3 +78,14 @@ class OpenBaoSettings:
     connections: int = 16  # to each server at the same time
     allow_http: bool = False  # `bao+http` sends tokens and keys in the clear
     servers: Mapping[str, OpenBaoServer] = field(default_factory=dict)
+
+    @property
+    def faults(self) -> list[str]:
+        """Say what keeps these settings from reaching a server."""
+        faults = [f"servers: {each} {fault}" for each, server in self.servers.items() for fault in server.faults]
+        for name in self.servers:
+            try:
+                check_server(name)
+            except BadKeyUri as fault:
+                faults.append(f"servers: {fault.detail}")
+        return faults

@@ -52,7 +52,7 @@ class OpenBaoVault:
         self._servers: dict[str, _Server] = {}
 
     def __repr__(self) -> str:
-        return f"OpenBaoVault({sorted(self._settings.servers)})"
+        return f"{type(self).__name__}({sorted(self._settings.servers)})"
 
     def locate(self, uri: str) -> KeyUri:
         """Split a URI into its parts, or raise BadKeyUri."""

@@ -4,6 +4,9 @@ from collections.abc import Mapping
 from dataclasses import dataclass, field
 from pathlib import Path
 
+from twinlock.vaults.administration import BadKeyUri
+from twinlock.vaults.pkcs11.uris import check_token
+
 
 @dataclass(frozen=True, slots=True)
 class Pkcs11Token:
@@ -41,3 +44,14 @@ class Pkcs11Settings:
     deadline: float = 3.0
     start_deadline: float = 20.0
     tokens: Mapping[str, Pkcs11Token] = field(default_factory=dict)
+
+    @property
+    def faults(self) -> list[str]:
+        """Say what keeps these settings from reaching a token."""
+        faults = [f"tokens: {name!a} {fault}" for name, token in self.tokens.items() for fault in token.faults]
+        for name in self.tokens:
+            try:
+                check_token(name)
+            except BadKeyUri as fault:
+                faults.append(f"tokens: {fault.detail}")
+        return faults
