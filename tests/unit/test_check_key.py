@@ -17,6 +17,7 @@ KEYS = {
     "local://A/root": "is not the name of a vault",
     "bao+http://v:8200/transit/keys/root": "in the clear",
     "pkcs11:token=first;object=root?pin-value=8675309": "may hold no PIN",
+    "pkcs11:token=first;object=root;pin-value=8675309": "may hold no PIN",
     "arn:aws:kms:eu-west-1:111122223333:alias/root": "is an alias",
     "https://contoso.example/keys/root": "is not in a vault of Azure",
     "s3://bucket/root": "is not a local key",

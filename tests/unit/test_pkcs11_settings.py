@@ -6,10 +6,9 @@ import pytest
 
 from cli.settings import Settings, SettingsFault, load_settings
 from cli.wiring import vendors
-from cli.wiring.vendors import Pkcs11, check_key
+from cli.wiring.vendors import Pkcs11
 from twinlock.clock import ManualClock
 from twinlock.errors import TwinlockError
-from twinlock.vaults.administration import BadKeyUri
 from twinlock.vaults.pkcs11.vault import Pkcs11Vault
 
 GOOD = """
@@ -66,29 +65,3 @@ def test_not_installed(tmp_path: Path, clock: ManualClock, monkeypatch: pytest.M
         Pkcs11().load(settings_of(tmp_path, GOOD), clock)
 
     assert "install it with: pip install 'twinlock[pkcs11]'" == caught.value.hint
-
-
-KEYS = {
-    "local://contoso-1/root": "",
-    "bao+https://v:8200/transit/keys/root": "",
-    "pkcs11:token=first;object=root": "",
-    "local://A/root": "is not the name of a vault",
-    "bao+http://v:8200/transit/keys/root": "in the clear",
-    "pkcs11:token=first;object=root?pin-value=8675309": "may hold no PIN",
-    "s3://bucket/root": "is not a local key",
-    "root": "is not a key URI",
-}
-
-
-@pytest.mark.parametrize("uri", KEYS)
-def test_check_key(uri: str, tmp_path: Path) -> None:
-    """A person is told what is wrong with a key's URI before anybody is asked for it, whatever vaults are set up."""
-    settings = settings_of(tmp_path, "")
-    if not KEYS[uri]:
-        check_key(uri, settings)
-        return
-    with pytest.raises(BadKeyUri) as caught:
-        check_key(uri, settings)
-
-    assert KEYS[uri] in caught.value.detail
-    assert "8675309" not in f"{caught.value!r} {caught.value.hint}"

@@ -77,10 +77,11 @@ def test_bad(uri: str) -> None:
     assert caught.value.detail.isprintable()
 
 
+@pytest.mark.parametrize("place", ["token=first;object=root?{}", "token=first;object=root;{}", "{};token=;object=r"])
 @pytest.mark.parametrize("asking", ASKING)
-def test_no_secret(asking: str) -> None:
-    """A PIN or a library in a URI is refused, and nothing that is said repeats it."""
-    uri = f"pkcs11:token=first;object=root?{asking}"
+def test_no_secret(asking: str, place: str) -> None:
+    """A PIN or a library in a URI is refused, wherever it stands, and nothing that is said repeats it."""
+    uri = f"pkcs11:{place.format(asking)}"
     with pytest.raises(BadKeyUri) as caught:
         parse_pkcs11_uri(uri)
     failure = classify(caught.value, uri)

@@ -45,9 +45,10 @@ def parse_pkcs11_uri(uri: str) -> TokenKey:
     if not uri.startswith(_PREFIX):
         raise BadKeyUri(f"{shown(uri)} is not a key on a token", hint=_HINT)
     path, asks, _ = uri.removeprefix(_PREFIX).partition("?")
-    if asks:
-        # The text is not shown: it may hold a PIN.
-        raise BadKeyUri("a key's URI may hold no PIN and no module", hint=f"{_HINT}: set both in pkcs11.tokens")
+    if asks or without_others(uri) != uri:
+        # The text is not shown: it may hold a PIN, which people write on either side of the question mark.
+        detail = "a key's URI may hold no PIN, no module, and nothing but its token and its object"
+        raise BadKeyUri(detail, hint=f"{_HINT}: all else is set in pkcs11.tokens")
     if len(uri) > _MOST_CHARACTERS:
         raise BadKeyUri(f"{shown(uri)} is too long", hint=_HINT)
     found = _attributes(uri, path)
@@ -61,6 +62,12 @@ def parse_pkcs11_uri(uri: str) -> TokenKey:
     return key
 
 
+def without_others(uri: str) -> str:
+    """Return a URI without whatever else than token and object stands in it, for it may be a secret."""
+    path, _, _ = uri.removeprefix(_PREFIX).partition("?")
+    return _PREFIX + ";".join(part for part in path.split(";") if part.partition("=")[0] in _KNOWN)
+
+
 def check_token(name: str) -> str:
     """Return what can be the label of a token, or raise BadKeyUri."""
     if not _is_label(name) or len(name.encode()) > _MOST_TOKEN_BYTES:
@@ -72,9 +79,6 @@ def _attributes(uri: str, path: str) -> dict[str, str]:
     found: dict[str, str] = {}
     for part in path.split(";"):
         name, _, value = part.partition("=")
-        if name not in _KNOWN:
-            hint = f"{_HINT}, and nothing else: what tells a token apart stands in pkcs11.tokens"
-            raise BadKeyUri(f"{shown(uri)} holds more than token and object", hint=hint)
         if name in found or not _VALUE.fullmatch(value):
             raise BadKeyUri(f"{shown(uri)} does not name one key on one token", hint=_HINT)
         found[name] = _label(uri, value)
