@@ -17,7 +17,8 @@ from events.context import FIELDS, DeliveryFields
 MOST_BYTES = 5 * 1024 * 1024
 _FORMAT = "%(asctime)s %(levelname)s %(name)s%(delivery)s: %(message)s"
 _LIBRARIES = ("aiobotocore", "aiosqlite", "alembic", "asyncio", "azure", "botocore", "sqlalchemy")
-_TOLD_HERE = ("aiormq.connection", "azure.identity")  # lost connections and failed logins are told in our words, once
+# Lost connections, failed logins and traces that nobody takes are told in our words, once.
+_TOLD_HERE = ("aiormq.connection", "azure.identity", "opentelemetry")
 
 
 class _Formatter(logging.Formatter):

@@ -192,9 +192,18 @@ def _cost(section: CostSettings) -> CostSettings:
     return _sane(section)
 
 
+def _is_collector(url: str) -> bool:
+    try:
+        parts = urlsplit(url)
+        port_is_one = parts.port != 0  # read here: it raises where it is no number, or too great
+    except ValueError:
+        return False
+    plain = url.isprintable() and " " not in url and parts.username is None
+    return parts.scheme in ("http", "https") and bool(parts.hostname) and plain and port_is_one
+
+
 def _tracing(section: TracingSettings) -> TracingSettings:
-    parts = urlsplit(section.endpoint)
-    if section.endpoint and (parts.scheme not in ("http", "https") or not parts.hostname or parts.username):
+    if section.endpoint and not _is_collector(section.endpoint):
         raise ValueError("endpoint is not http(s)://HOST:PORT of an OTLP collector")
     if not 0 < section.ratio <= 1:
         raise ValueError("ratio has to be more than 0 and at most 1")

@@ -3,7 +3,8 @@
 import asyncio
 import logging
 from collections.abc import AsyncIterator
-from contextlib import asynccontextmanager
+from contextlib import asynccontextmanager, suppress
+from threading import Thread
 
 from cli.settings import Settings
 from twinlock.errors import TwinlockError
@@ -12,7 +13,7 @@ from workers.metrics.page import Page
 
 log = logging.getLogger(__name__)
 
-_SHUTDOWN_SECONDS = 5.0
+_SHUTDOWN_SECONDS = 2.0
 
 
 @asynccontextmanager
@@ -24,9 +25,22 @@ async def observed(settings: Settings) -> AsyncIterator[Page]:
     finally:
         try:
             async with asyncio.timeout(_SHUTDOWN_SECONDS):
-                await asyncio.to_thread(metrics.close)
+                await _closed(metrics)
         except TimeoutError:
-            log.warning("the collector of traces does not take the last of them")
+            log.warning("the collector at tracing.endpoint does not take the last traces")
+
+
+async def _closed(metrics: Metrics) -> None:
+    # In a thread that nobody joins: the loop's own would keep the process for as long as the collector hangs.
+    loop, done = asyncio.get_running_loop(), asyncio.Event()
+
+    def close() -> None:
+        metrics.close()
+        with suppress(RuntimeError):  # the loop has ended meanwhile
+            loop.call_soon_threadsafe(done.set)
+
+    Thread(target=close, daemon=True).start()
+    await done.wait()
 
 
 def _traced(settings: Settings) -> Metrics:
@@ -37,6 +51,7 @@ def _traced(settings: Settings) -> Metrics:
         from opentelemetry.sdk.trace.export import BatchSpanProcessor
         from opentelemetry.sdk.trace.sampling import TraceIdRatioBased
 
+        from workers.tracing.exporting import Telling
         from workers.tracing.spans import PlannedIds, TracedMetrics
     except ModuleNotFoundError as missing:
         raise TwinlockError(
@@ -51,5 +66,5 @@ def _traced(settings: Settings) -> Metrics:
         shutdown_on_exit=False,
     )
     exporter = OTLPSpanExporter(endpoint=f"{settings.tracing.endpoint.rstrip('/')}/v1/traces", timeout=5)
-    provider.add_span_processor(BatchSpanProcessor(exporter))
+    provider.add_span_processor(BatchSpanProcessor(Telling(exporter)))
     return TracedMetrics(provider)

@@ -7,15 +7,18 @@ from collections.abc import AsyncIterator, Sequence
 from contextlib import asynccontextmanager
 from dataclasses import replace
 from pathlib import Path
+from threading import Event
 from typing import TYPE_CHECKING
 
 import pytest
 from opentelemetry.sdk.trace import ReadableSpan, TracerProvider
-from opentelemetry.sdk.trace.export import SimpleSpanProcessor
+from opentelemetry.sdk.trace.export import SimpleSpanProcessor, SpanExportResult
 from opentelemetry.sdk.trace.export.in_memory_span_exporter import InMemorySpanExporter
 
 from cli import logs
 from cli.home import LOG
+from cli.settings import load_settings
+from cli.wiring import observing
 from events.consumer import ConsumerRuntime
 from events.context import about, handling, trace_id
 from events.embedded import EmbeddedTransport
@@ -26,7 +29,9 @@ from events.transport import Message
 from schemas.requests import AssignmentRequested
 from twinlock.custody.operations import Operation
 from twinlock.store.unit import Cause, new_id
+from workers.metrics.instruments import Metrics
 from workers.roster import handlers_of, routes_of
+from workers.tracing.exporting import Telling
 from workers.tracing.spans import PlannedIds, TracedMetrics
 from workers.wakeups import reconcile
 
@@ -157,3 +162,30 @@ def test_unwritable_log(tmp_path: Path) -> None:
     logging.getLogger("twinlock.test").warning("nobody reads this")
 
     assert [] == list((tmp_path / LOG).iterdir())
+
+
+def test_lost_traces(caplog: pytest.LogCaptureFixture) -> None:
+    """A collector that is away is told once, and once that it is back."""
+    results = iter([SpanExportResult.FAILURE] * 3 + [SpanExportResult.SUCCESS] * 2)
+
+    class Exporter(InMemorySpanExporter):
+        def export(self, spans: Sequence[ReadableSpan]) -> SpanExportResult:
+            return next(results)
+
+    telling = Telling(Exporter())
+    for _ in range(5):
+        telling.export(())
+
+    assert [("lost until" in line, "again" in line) for line in caplog.messages] == [(True, False), (False, True)]
+
+
+async def test_collector_that_hangs(monkeypatch: pytest.MonkeyPatch, tmp_path: Path) -> None:
+    """A process does not wait for a collector that takes nothing: it leaves the last traces behind."""
+    hangs = Event()
+    monkeypatch.setattr(observing, "_SHUTDOWN_SECONDS", 0.05)
+    monkeypatch.setattr(Metrics, "close", lambda _: hangs.wait(60))
+    async with asyncio.timeout(30), observing.observed(load_settings(tmp_path)):
+        pass
+
+    assert not hangs.is_set()
+    hangs.set()

@@ -284,3 +284,16 @@ def test_azure(tmp_path: Path) -> None:
     assert "directories: 'contoso' is not the id of a directory" in more
     assert "vaults: 'https://keys.example' is not a host" in hosts
     assert "vaults: host has no host as authority" in hosts
+
+
+@pytest.mark.parametrize(
+    "url",
+    ["nonsense", "http://", "ftp://x:1", "http://a:b@x", "http://x:notaport", "http://x:0", "http://x y", "http://[x"],
+)
+def test_bad_collector(tmp_path: Path, monkeypatch: pytest.MonkeyPatch, url: str) -> None:
+    """What can't be a collector's address is refused before anything starts, and is not shown."""
+    monkeypatch.setenv("TWINLOCK_TRACING__ENDPOINT", url)
+
+    assert "tracing: endpoint is not http(s)://HOST:PORT of an OTLP collector" in faults(tmp_path)
+    monkeypatch.setenv("TWINLOCK_TRACING__ENDPOINT", "https://collector.example:4318")
+    assert "https://collector.example:4318" == load_settings(tmp_path).tracing.endpoint
