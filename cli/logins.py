@@ -19,7 +19,7 @@ from twinlock.errors import TwinlockError
 DEFINITIONS = "definitions.json"
 BROKER = "broker"  # the secret file of the setting of this name
 PASSWORD_BYTES = 24
-HOST = re.compile(r"(\[[0-9A-Fa-f:.]+\]|[A-Za-z0-9._-]+)(:[0-9]{1,5})?")
+HOST = re.compile(r"(\[[0-9A-Fa-f:.]+\]|[A-Za-z0-9._-]+)(:[1-9][0-9]{0,4})?")
 
 
 @dataclass(frozen=True, slots=True)

@@ -41,7 +41,8 @@ class DatabasePlace:
 
     def url(self, login: str, password: str) -> URL:
         """Return the URL of a login; raise `UsageFault` where host, port or name can't be."""
-        if HOST.fullmatch(self.host) is None:
+        found = HOST.fullmatch(self.host)
+        if found is None or int((found[2] or ":1")[1:]) > 65535:
             raise UsageFault(f"{self.host!a} is not HOST or HOST:PORT", hint="for example --host db.example:5432")
         if _NAME.fullmatch(self.name) is None:
             raise UsageFault(f"{self.name!a} is no name for a database", hint="use up to 40 of a to z, 0 to 9 and _")
@@ -73,7 +74,7 @@ def _role(wanted: URL, path: Path) -> str:
 def _password(path: Path, wanted: URL) -> str:
     try:
         found = make_url(path.read_text(encoding="utf-8").strip())
-    except ArgumentError:
+    except (ArgumentError, ValueError):  # of which bytes that are no text are one
         found = None
     if found is None or not found.password or not found.password.isascii():
         raise TwinlockError(f"{path} holds no password", hint="remove the file, then run the command again")

@@ -149,8 +149,8 @@ def _write_settings(path: Path) -> bool:
 def defaults() -> str:
     """Return a settings file that says nothing: every default, as a comment."""
     lines = ["# Settings of this home. Flags win, then TWINLOCK_* in the environment, then this file."]
-    lines += ["", f'# broker = "{EMBEDDED}"']
-    for name in ("approvals", "aws", "azure", "content", "cost", "custody", "openbao", "pkcs11", "workers"):
+    lines += ["", f'# broker = "{EMBEDDED}"', '# logs = "text"']
+    for name in ("approvals", "aws", "azure", "content", "cost", "custody", "openbao", "pkcs11", "tracing", "workers"):
         lines += ["", f"# [{name}]", *_numbers(asdict(Settings.model_fields[name].default), f"{name}.")]
     return "\n".join(lines) + "\n"
 

@@ -119,7 +119,16 @@ def test_interrupted(tmp_path: Path) -> None:
 
 
 @pytest.mark.parametrize(
-    ("host", "name"), [("db example", "shop"), ("", "shop"), ("db", "Shop"), ("db", "a'b"), ("db", "x" * 41)]
+    ("host", "name"),
+    [
+        ("db example", "shop"),
+        ("", "shop"),
+        ("db:0", "shop"),
+        ("db:99999", "shop"),
+        ("db", "Shop"),
+        ("db", "a'b"),
+        ("db", "x" * 41),
+    ],
 )
 def test_bad_place(tmp_path: Path, host: str, name: str) -> None:
     """What is no host or no name is refused before anything is made."""
@@ -129,7 +138,9 @@ def test_bad_place(tmp_path: Path, host: str, name: str) -> None:
     assert not (tmp_path / "etc").exists()
 
 
-@pytest.mark.parametrize("text", ["", "postgresql+asyncpg://shop_operator@db.example:5433/shop"])
+@pytest.mark.parametrize(
+    "text", ["", "postgresql+asyncpg://shop_operator@db.example:5433/shop", "postgresql://u:p@h:xx/db"]
+)
 def test_no_password(tmp_path: Path, text: str) -> None:
     """A secret without a password is somebody's to look at."""
     write_roles(tmp_path, PLACE)

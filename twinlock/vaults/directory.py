@@ -39,7 +39,9 @@ class VaultDirectory:
         try:
             return self._adapter(uri)
         except BadKeyUri as fault:
-            raise Misconfigured(fault.detail, uri=uri, raw="bad-uri", classifier=CLASSIFIER) from None
+            raise Misconfigured(
+                f"{fault.detail}; {fault.hint}", uri=uri, raw="bad-uri", classifier=CLASSIFIER
+            ) from None
 
     def vault_name(self, uri: str) -> str:
         """Name the vault apart from all others, scheme included, or raise BadKeyUri.

@@ -95,7 +95,7 @@ def _reserved(wanted: PolicyRequested) -> Sequence[FailedCheck]:
 def check_pair(uris: Sequence[str]) -> Sequence[FailedCheck]:
     """Check that the two root keys lie in two different vaults."""
     if len({copied(uri) for uri in uris}) < len(uris):
-        return [FailedCheck("two-keys", uris[1], "it is a copy of the other key in another region; use another key")]
+        return [FailedCheck("two-keys", uris[1], "it is the other key, or its copy in another region; use another key")]
     vaults = {authority(uri).lower() for uri in uris}
     if len(vaults) == len(uris):
         return []
