@@ -20,7 +20,6 @@ from twinlock.store.unit import Cause, Store, Unit
 _NO_MARK = "name a checkpoint that was kept elsewhere: twinlock restore check --checkpoint FILE"
 _NO_ENTRIES = "name a newer export of the audit log: twinlock restore check --entries FILE"
 _SHORT = "find a newer one, or replay it all the same: --accept-loss REASON beside --entries FILE"
-_UNTOLD = "no entry tells of this revocation: see to it that no policy is served that was revoked"
 
 
 @dataclass(frozen=True, slots=True)
@@ -99,7 +98,7 @@ class Restoring:
             came.add(await set_states(unit, back.lost, placed, self.keep))
             filled = await missing(unit, placed, wanted.epoch)
             if not accepted:
-                came.unreplayed += _untold(filled, placed)
+                _refuse_untold(filled, placed)
             await fill(unit, filled)
             await self._note(unit, len(back.lost), came, filled, accepted)
             if not accepted and (lacks := await lacking(unit, wanted)):
@@ -121,13 +120,11 @@ class Restoring:
             self.marks.write(await newest(reader))
 
 
-def _untold(filled: Sequence[int], placed: Placed) -> list[Unreplayed]:
-    """Name the numbers that nothing explains; raise where a newer export may do so, for that may be a revocation.
+def _refuse_untold(filled: Sequence[int], placed: Placed) -> None:
+    """Raise where nothing explains a number, for it may be a revocation, and a newer export may tell of it.
 
-    Older versions took some without naming them. One below a number that is told of has no entry in any export.
+    Also below one that is told of: a revocation from a home without an audit key has its entry from the custodian that
+    announces it, which may come after that of the next one. Older versions took some numbers without naming them.
     """
-    if len(filled) <= placed.unnumbered:
-        return []
-    if filled[-1] > placed.last:
+    if len(filled) > placed.unnumbered:
         raise TwinlockError(f"even with that export it lacks revocation {filled[-1]}", hint=_SHORT)
-    return [Unreplayed("revocation", "", number, _UNTOLD) for number in filled]
