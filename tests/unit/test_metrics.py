@@ -12,7 +12,7 @@ from tests.unit.test_worker_health import says, served
 from twinlock.custody.operations import Operation
 from workers.health import Health
 from workers.metrics import looks
-from workers.metrics.instruments import Metrics
+from workers.metrics.instruments import MOST_VAULTS, Metrics
 from workers.metrics.page import Page
 
 DEPLOY = Path(__file__).parents[2] / "deploy"
@@ -34,6 +34,17 @@ def test_counts() -> None:
     labels = {"vault": "local://left", "operation": "unwrap", "outcome": "denied"}
 
     assert [(labels, 2)] == asyncio.run(samples(page, "twinlock_vault_call_seconds_count"))
+
+
+def test_any_number_of_vaults() -> None:
+    """Whoever names vaults without end fills no page: beyond a bound they are one."""
+    page = Page()
+    for number in range(MOST_VAULTS + 3):
+        page.metrics.hedged(f"https://v{number}.vault.azure.net")
+    page.metrics.hedged("https://v1.vault.azure.net")
+    found = {each["vault"]: value for each, value in asyncio.run(samples(page, "twinlock_hedges_total"))}
+
+    assert (MOST_VAULTS + 1, 3, 2) == (len(found), found["other"], found["https://v1.vault.azure.net"])
 
 
 async def test_look_that_fails() -> None:

@@ -129,3 +129,11 @@ def test_same_name_other_scheme(memory: MemoryVault) -> None:
     directory = VaultDirectory({"local": memory, "bao": memory})
 
     assert directory.vault_name("local://contoso/a") != directory.vault_name("bao://contoso/a")
+
+
+def test_no_uri(memory: MemoryVault) -> None:
+    """What is no URI of its vault leads to none: nobody calls, counts or shows what stands in it."""
+    with pytest.raises(Misconfigured) as caught:
+        VaultDirectory({"local": memory}).of("local://somebody:hunter2@contoso-1/root")
+
+    assert "bad-uri" == caught.value.raw

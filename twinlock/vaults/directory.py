@@ -35,9 +35,11 @@ class VaultDirectory:
         self._absent = dict(absent or {})
 
     def of(self, uri: str) -> Vault:
-        """Return the vault of a key, or raise Misconfigured."""
+        """Return the vault of a key, or raise Misconfigured, also where its URI is none: nobody counts those."""
         try:
-            return self._adapter(uri)
+            adapter = self._adapter(uri)
+            adapter.locate(uri)
+            return adapter
         except BadKeyUri as fault:
             raise Misconfigured(
                 f"{fault.detail}; {fault.hint}", uri=uri, raw="bad-uri", classifier=CLASSIFIER

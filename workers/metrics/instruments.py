@@ -1,7 +1,7 @@
 """Count what happens, under names that dashboards and alert rules rely on: `deploy/` holds both.
 
 A label never holds what a stranger or a tenant chose without bound: no policy, no mailbox, no address. Vaults are
-named, because an operator has to know which one is slow; there are as many as the policies name.
+named, because an operator has to know which one is slow; beyond `MOST_VAULTS` all further ones are `other`.
 """
 
 from collections.abc import Sequence
@@ -18,6 +18,9 @@ from twinlock.store.unit import Cause
 # From an embedded vault to the deadline of a remote one; then steps of re-encryption, up to an attempt's deadline.
 _CALL_SECONDS = (0.001, 0.0025, 0.005, 0.01, 0.025, 0.05, 0.1, 0.25, 0.5, 1.0, 2.5, 5.0)
 _EVENT_SECONDS = (0.005, 0.025, 0.1, 0.5, 2.5, 10.0, 60.0, 300.0, 600.0)
+
+
+MOST_VAULTS = 500  # whoever may ask for policies may name any number of them
 
 
 class Metrics:
@@ -50,6 +53,7 @@ class Metrics:
         self._left = _counter(registry, "events_not_taken", "Events that the transport did not take this time.")
         self._items = _counter(registry, "reencrypted_items", "Items and files moved to their newest key.", "worker")
         self._bytes = _counter(registry, "reencrypted_bytes", "Bytes of them.", "worker")
+        self._vaults: set[str] = set()
         self._ready = Gauge("twinlock_ready", "Whether a check is good.", ("check",), registry=registry)
         self._gauges: dict[str, Gauge] = {}
         self._looks_failed = _counter(registry, "looks_failed", "Parts of this page that could not be had.", "look")
@@ -70,19 +74,19 @@ class Metrics:
 
     def called(self, vault: str, operation: Operation, outcome: str, seconds: float) -> None:
         """Hear of a call of a vault."""
-        self._calls.labels(vault, operation.value, outcome).observe(seconds)
+        self._calls.labels(self._named(vault), operation.value, outcome).observe(seconds)
 
     def held_back(self, vault: str, why: str) -> None:
         """Hear that a vault was not called."""
-        self._held_back.labels(vault, why).inc()
+        self._held_back.labels(self._named(vault), why).inc()
 
     def hedged(self, vault: str) -> None:
         """Hear of a hedge."""
-        self._hedges.labels(vault).inc()
+        self._hedges.labels(self._named(vault)).inc()
 
     def hedge_won(self, vault: str) -> None:
         """Hear of a hedge that answered first."""
-        self._hedges_won.labels(vault).inc()
+        self._hedges_won.labels(self._named(vault)).inc()
 
     def served(self, opened_by: str, source: str) -> None:
         """Hear of a container key that was opened."""
@@ -108,6 +112,11 @@ class Metrics:
         """Hear what of the outbox was taken."""
         self._published.inc(len(taken))
         self._left.inc(left)
+
+    def _named(self, vault: str) -> str:
+        if len(self._vaults) < MOST_VAULTS:
+            self._vaults.add(vault)
+        return vault if vault in self._vaults else "other"
 
     def close(self) -> None:
         """Let nothing go: whoever scrapes has what there was."""
