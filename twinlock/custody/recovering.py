@@ -23,6 +23,7 @@ from twinlock.custody.settings import CustodySettings
 from twinlock.custody.unwrap import SlotAsker, Unwrapped, Vaults, no_answer
 from twinlock.custody.view import learn
 from twinlock.custody.wiping import wipe
+from twinlock.keys.authority import name_of
 from twinlock.keys.ports import Clock, DestroyingVault, Destruction
 from twinlock.store.tables.custody import policies
 from twinlock.store.unit import Reader, Store
@@ -105,7 +106,7 @@ class LocalRecovering:
 
     async def _is_left(self, reader: Reader, policy: Policy, uri: str) -> bool:
         """Say whether a key was left to the provider by a removed tenant: no policy is there that it could be of."""
-        if policy.tenant != PROVIDER or "/availability-" not in uri:
+        if policy.tenant != PROVIDER or not name_of(uri).startswith("availability-"):
             return False
         known = await reader.rows(select(policies.c.id))
         return not any(self._settings.is_availability_uri(row.id, uri) for row in known)
