@@ -20,11 +20,13 @@ from twinlock.custody.custodian import LocalCustodian
 from twinlock.custody.port import USER, Asker, PolicyKeyOrder
 from twinlock.custody.settings import CustodySettings
 from twinlock.keys.context import PolicyKeyContext
-from twinlock.keys.ports import Corrupt, Denied, DestroyingVault, Misconfigured, VaultFailure
+from twinlock.keys.ports import Corrupt, Denied, DestroyingVault, Misconfigured, Unavailable, VaultFailure
 from twinlock.store.engine import open_engine
 from twinlock.store.unit import Cause, Store
 from twinlock.vaults.availability import AvailabilityVaults
+from twinlock.vaults.aws.accounts import Account, Attempt
 from twinlock.vaults.aws.availability import KmsAvailability
+from twinlock.vaults.aws.reasons import Reason, VaultFault
 from twinlock.vaults.aws.settings import AwsAccount, AwsSettings
 from twinlock.vaults.aws.vault import KmsVault
 from twinlock.vaults.directory import VaultDirectory
@@ -158,6 +160,24 @@ async def test_created_twice_at_once(bench: Bench) -> None:
 
     assert one == other
     assert 1 == [key["KeyState"] for key in keys if key["Description"].endswith(uri)].count("Enabled")
+
+
+async def test_answer_is_lost(bench: Bench, monkeypatch: pytest.MonkeyPatch) -> None:
+    """A key whose alias was made, though KMS answered with a fault, is there for the next try and not deleted."""
+    uri, vault, ask = alias(), bench.open(KmsAvailability), Account.ask
+    lost = iter([True])
+
+    async def loses(self: Account, attempt: Attempt, operation: str, **asked: Any) -> Any:
+        found = await ask(self, attempt, operation, **asked)
+        if operation == "create_alias" and next(lost, False):
+            raise VaultFault(Reason.SERVER_FAULT)
+        return found
+
+    monkeypatch.setattr(Account, "ask", loses)
+    assert (Unavailable, "server-fault", False) == await verdict(vault.create(uri))
+    await vault.create(uri)
+
+    assert PAYLOAD == await vault.unwrap(await vault.wrap(uri, PAYLOAD, CONTEXT), CONTEXT)
 
 
 async def test_alias_of_another_key(bench: Bench) -> None:

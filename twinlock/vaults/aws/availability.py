@@ -9,10 +9,10 @@ alias, and a key that is made under the name then is another one.
 from datetime import datetime
 from pathlib import Path
 
-from twinlock.keys.ports import Clock, Destruction, KeyDescription
+from twinlock.keys.ports import Clock, Destruction, KeyDescription, Unavailable, Unclear
 from twinlock.vaults.aws.accounts import Attempt
 from twinlock.vaults.aws.answers import ALGORITHM, USAGE, KmsKey, read_deletion, read_key
-from twinlock.vaults.aws.reasons import Reason, VaultFault
+from twinlock.vaults.aws.reasons import VERDICTS, Reason, VaultFault
 from twinlock.vaults.aws.settings import AwsSettings
 from twinlock.vaults.aws.uris import KmsUri, parse_alias_arn
 from twinlock.vaults.aws.vault import KmsVault
@@ -51,6 +51,8 @@ class KmsAvailability(KmsVault):
         try:
             await account.ask(attempt, "create_alias", AliasName=key.alias, TargetKeyId=made.arn)
         except VaultFault as fault:
+            if VERDICTS[fault.reason].kind in (Unavailable, Unclear):
+                raise  # the alias may be made all the same, and must not lead to a key that is deleted
             await account.ask(attempt, "schedule_key_deletion", KeyId=made.arn, PendingWindowInDays=_LEAST_DAYS)
             if fault.reason is not Reason.ALIAS_TAKEN:
                 raise
