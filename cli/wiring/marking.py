@@ -5,6 +5,7 @@ import os
 from contextlib import suppress
 from dataclasses import dataclass
 from pathlib import Path
+from tempfile import mkstemp
 
 from sqlalchemy import select
 
@@ -45,13 +46,17 @@ class MarkFile:
             "statement": signed and signed.statement.decode(),
             "signature": signed and signed.signature.hex(),
         }
-        draft = self.path.with_name(f"{self.path.name}.{os.getpid()}")
-        descriptor = os.open(draft, os.O_WRONLY | os.O_CREAT | os.O_TRUNC, 0o600)
-        with os.fdopen(descriptor, "w") as file:
-            json.dump(said, file)
-            file.flush()
-            os.fsync(file.fileno())
-        draft.replace(self.path)
+        # Never another's draft: processes in containers of their own share the folder, and may have the same number.
+        descriptor, draft = mkstemp(prefix=f"{self.path.name}.", dir=self.path.parent)
+        try:
+            with os.fdopen(descriptor, "w") as file:
+                json.dump(said, file)
+                file.flush()
+                os.fsync(file.fileno())
+            Path(draft).replace(self.path)
+        except BaseException:
+            Path(draft).unlink(missing_ok=True)
+            raise
         folder = os.open(self.path.parent, os.O_RDONLY)
         try:
             os.fsync(folder)
