@@ -10,6 +10,7 @@ from hypothesis import strategies as st
 from twinlock.keys.blobs import BlobKey, BlobOpener, SiteCipher
 from twinlock.keys.context import BlobContext
 from twinlock.keys.errors import DecryptionError, KeyWipedError
+from twinlock.keys.guarded import Buffer
 from twinlock.keys.secret import SecretKey
 from twinlock.keys.streaming import HEADER_BYTES, SEGMENT_BYTES, Layout
 
@@ -19,7 +20,7 @@ BODY = bytes(range(256)) * 800  # four segments
 ELSEWHERE = [{"tenant": "x"}, {"container": "x"}, {"generation": 4}, {"file": "x"}, {"version": 3}]
 
 
-def sealed(body: bytes = BODY) -> tuple[bytes, bytes]:
+def sealed(body: bytes = BODY) -> tuple[bytes, bytearray]:
     key, wrapped = SiteCipher(SITE).make(PLACE)
     encrypter = key.encrypter()
     return wrapped, encrypter.update(body) + encrypter.finish()
@@ -28,7 +29,7 @@ def sealed(body: bytes = BODY) -> tuple[bytes, bytes]:
 WRAPPED, BLOB = sealed()
 
 
-def opened(key: BlobKey, blob: bytes, size: int = len(BODY)) -> bytes:
+def opened(key: BlobKey, blob: Buffer, size: int = len(BODY)) -> bytes:
     layout = Layout(size)
     opener = BlobOpener(key.opener(blob[:HEADER_BYTES]), layout, len(blob), blob[layout.begin(layout.segments - 1) :])
     return opener.open(0, blob[HEADER_BYTES:])

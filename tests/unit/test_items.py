@@ -5,12 +5,12 @@ from typing import Any
 
 import pytest
 
+from tests.streams import decrypt_stream, encrypt_stream
 from twinlock.keys.aead import OVERHEAD_BYTES, Aead
 from twinlock.keys.context import ItemContext
 from twinlock.keys.errors import DecryptionError, KeyWipedError
 from twinlock.keys.items import MAX_ITEMS_PER_GENERATION, STREAM_ABOVE, ItemCipher, ItemFormat, format_for
 from twinlock.keys.secret import SecretKey
-from twinlock.keys.streaming import decrypt_stream, encrypt_stream
 
 KEY = SecretKey(bytes(range(32)))
 PLACE = ItemContext("contoso", "kim@contoso.example", 7, "0190-item", 2)

@@ -9,7 +9,10 @@ import pytest
 from hypothesis import given, settings
 from hypothesis import strategies as st
 
+from tests.streams import decrypt_stream, encrypt_stream
+from twinlock.keys.aead import TAG_BYTES
 from twinlock.keys.errors import DecryptionError, KeyWipedError
+from twinlock.keys.guarded import Buffer
 from twinlock.keys.secret import SecretKey
 from twinlock.keys.streaming import (
     HEADER_BYTES,
@@ -19,8 +22,6 @@ from twinlock.keys.streaming import (
     StreamDecrypter,
     StreamEncrypter,
     ciphertext_length,
-    decrypt_stream,
-    encrypt_stream,
     plaintext_length,
 )
 
@@ -33,10 +34,11 @@ PLAIN = os.urandom(FIRST + 3 * FULL)
 
 def sealed(length: int) -> list[bytes]:
     """Return the segments of a stream of this length."""
-    return list(encrypt_stream(KEY, CONTEXT, [PLAIN[:length]]))
+    stream = b"".join(encrypt_stream(KEY, CONTEXT, [PLAIN[:length]]))
+    return [stream[begin : begin + SEGMENT_BYTES] for begin in range(0, len(stream), SEGMENT_BYTES)]
 
 
-def opened(*chunks: bytes) -> bytes:
+def opened(*chunks: Buffer) -> bytes:
     """Return the plaintext of a stream."""
     return b"".join(decrypt_stream(KEY, CONTEXT, chunks))
 
@@ -148,7 +150,7 @@ def damaged_streams() -> dict[str, list[bytes]]:
 @pytest.mark.parametrize("damage", sorted(damaged_streams()))
 def test_damaged(damage: str) -> None:
     """A stream truncated, extended or reordered ends in the one error after genuine plaintext only (law 2)."""
-    handed_out: list[bytes] = []
+    handed_out: list[Buffer] = []
     with pytest.raises(DecryptionError) as caught:
         handed_out.extend(decrypt_stream(KEY, CONTEXT, damaged_streams()[damage]))
 
@@ -229,11 +231,17 @@ def test_one_encoding() -> None:
     """An empty segment after others is refused although its tag is good: a plaintext has one length of stream."""
     header = bytes([HEADER_BYTES]) + bytes(39)
     sealer = SegmentSealer(KEY, CONTEXT, header)
-    whole = header + sealer.seal(0, PLAIN[:FIRST], last=False)
 
-    assert PLAIN[: FIRST + 1] == opened(whole, sealer.seal(1, PLAIN[FIRST : FIRST + 1], last=True))
+    def seal(index: int, plain: bytes, *, last: bool) -> bytearray:
+        segment = bytearray(len(plain) + TAG_BYTES)
+        sealer.seal_into(index, plain, memoryview(segment), last=last)
+        return segment
+
+    whole = header + seal(0, PLAIN[:FIRST], last=False)
+
+    assert PLAIN[: FIRST + 1] == opened(whole, seal(1, PLAIN[FIRST : FIRST + 1], last=True))
     with pytest.raises(DecryptionError):
-        opened(whole, sealer.seal(1, b"", last=True))
+        opened(whole, seal(1, b"", last=True))
 
 
 @pytest.mark.parametrize("header", [b"", bytes(40), b"\x28" + bytes(38), b"\x28" + bytes(40), b"\x18" + bytes(23)])

@@ -7,12 +7,12 @@ import pytest
 from hypothesis import given, settings
 from hypothesis import strategies as st
 
+from tests.streams import decrypt_stream, encrypt_stream
 from twinlock.keys.context import ContainerKeyContext, ItemContext, PolicyKeyContext
 from twinlock.keys.errors import DecryptionError
 from twinlock.keys.items import ItemCipher
 from twinlock.keys.root_payload import open_payload, seal
 from twinlock.keys.secret import SecretKey
-from twinlock.keys.streaming import decrypt_stream, encrypt_stream
 from twinlock.keys.wrap import unwrap_key, wrap_key
 
 KEY, OTHER = SecretKey(bytes(range(32))), SecretKey(bytes(range(32, 64)))

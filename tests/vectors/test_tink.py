@@ -10,12 +10,13 @@ from cryptography.hazmat.primitives.kdf.hkdf import HKDF
 from tink import aead, secret_key_access, streaming_aead
 from tink.proto import aes_gcm_hkdf_streaming_pb2, aes_gcm_pb2, common_pb2, tink_pb2
 
+from tests.streams import decrypt_stream, encrypt_stream
 from twinlock.keys.blobs import BlobKey, BlobOpener
 from twinlock.keys.context import BlobContext, ItemContext
 from twinlock.keys.errors import DecryptionError
 from twinlock.keys.items import STREAM_ABOVE, ItemCipher
 from twinlock.keys.secret import SecretKey
-from twinlock.keys.streaming import HEADER_BYTES, Layout, ciphertext_length, decrypt_stream, encrypt_stream
+from twinlock.keys.streaming import HEADER_BYTES, Layout, ciphertext_length
 
 KEY = bytes(range(32))
 PLACE = ItemContext("contoso", "kim", 3, "item", 1)

@@ -8,12 +8,13 @@ from cryptography.hazmat.primitives.ciphers.aead import AESGCM
 from cryptography.hazmat.primitives.hashes import SHA256
 from cryptography.hazmat.primitives.kdf.hkdf import HKDF
 
+from tests.streams import encrypt_stream
 from twinlock.keys.blobs import BlobKey, BlobOpener, SiteCipher
 from twinlock.keys.context import BlobContext, ContainerKeyContext, ItemContext, PolicyKeyContext
 from twinlock.keys.items import ItemCipher
 from twinlock.keys.root_payload import open_payload, seal
 from twinlock.keys.secret import SecretKey
-from twinlock.keys.streaming import Layout, StreamDecrypter, encrypt_stream
+from twinlock.keys.streaming import Layout, StreamDecrypter
 from twinlock.keys.wrap import WRAPPED_KEY_BYTES, unwrap_key, wrap_key
 
 WRAPPING, KEY, NONCE = bytes(range(32)), bytes(range(32, 64)), bytes(range(64, 76))

@@ -195,17 +195,17 @@ class _Writing:
         self.mac: ContentMac = key.mac()
         self.size = 0
 
-    def at_once(self, plain: bytes) -> bytes:
+    def at_once(self, plain: bytes) -> Buffer:
         return self._advance(plain) + self._encrypter.finish()
 
-    async def stream(self, first: bytes, second: bytes, rest: AsyncIterator[bytes]) -> AsyncIterator[bytes]:
+    async def stream(self, first: bytes, second: bytes, rest: AsyncIterator[bytes]) -> AsyncIterator[Buffer]:
         for chunk in (first, second):
             yield await asyncio.to_thread(self._advance, chunk)
         async for chunk in rest:
             yield await asyncio.to_thread(self._advance, chunk)
         yield self._encrypter.finish()
 
-    def _advance(self, chunk: bytes) -> bytes:
+    def _advance(self, chunk: bytes) -> bytearray:
         self.size += len(chunk)
         self.mac.update(chunk)
         return self._encrypter.update(chunk)

@@ -57,7 +57,7 @@ class Objects:
         reach(CrashPoint.AFTER_INTENT)
         return names
 
-    async def write(self, name: str, content: bytes | AsyncIterator[bytes]) -> None:
+    async def write(self, name: str, content: Buffer | AsyncIterator[Buffer]) -> None:
         """Write an announced object; it is durable when this returns. `StaleRead` where its intent has expired."""
         try:
             with _told():

@@ -13,6 +13,7 @@ from sqlalchemy.engine import Row
 from twinlock.content.objects import Objects
 from twinlock.content.plain import ItemKind
 from twinlock.keys.context import ItemContext
+from twinlock.keys.guarded import Buffer
 from twinlock.keys.items import ImportMac, ItemCipher, ItemFormat
 from twinlock.keys.streaming import StreamDecrypter, StreamEncrypter
 
@@ -82,10 +83,10 @@ async def write_stream(
 
 async def _encrypted(
     cipher: ItemCipher, context: ItemContext, plain: AsyncIterator[bytes], mac: ImportMac
-) -> AsyncIterator[bytes]:
+) -> AsyncIterator[Buffer]:
     encrypter = StreamEncrypter(cipher.stream_key(), context.encode())
 
-    def advance(chunk: bytes) -> bytes:
+    def advance(chunk: bytes) -> Buffer:
         mac.update(chunk)
         return encrypter.update(chunk)
 

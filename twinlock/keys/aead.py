@@ -55,6 +55,10 @@ class Aead(Guarded):
         """Return ciphertext || tag; the caller promises never to use the nonce again."""
         return self._gcm.encrypt(nonce, plaintext, associated)
 
+    def seal_into(self, nonce: Buffer, plaintext: Buffer, associated: bytes, buffer: memoryview) -> None:
+        """Fill a buffer with ciphertext || tag; the caller promises never to use the nonce again."""
+        self._gcm.encrypt_into(nonce, plaintext, associated, buffer)
+
     def open(self, nonce: Buffer, ciphertext: Buffer, associated: bytes) -> bytes:
         """Open ciphertext || tag, or raise DecryptionError."""
         try:

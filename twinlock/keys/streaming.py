@@ -8,7 +8,7 @@ dropped or cut off fails. Header and segment 0 together fill one segment's size.
 """
 
 import os
-from collections.abc import Iterable, Iterator
+from collections.abc import Iterator, Sequence
 from dataclasses import dataclass
 from itertools import chain, repeat
 
@@ -94,9 +94,9 @@ class SegmentSealer(_Segments):
 
     __slots__ = ()
 
-    def seal(self, index: int, plaintext: Buffer, *, last: bool) -> bytes:
-        """Return one ciphertext segment."""
-        return self._aead.seal(self._nonce(index, last), plaintext, b"")
+    def seal_into(self, index: int, plaintext: Buffer, buffer: memoryview, *, last: bool) -> None:
+        """Fill a buffer with one ciphertext segment."""
+        self._aead.seal_into(self._nonce(index, last), plaintext, b"", buffer)
 
 
 class SegmentOpener(_Segments):
@@ -140,7 +140,7 @@ class _Cutter:
 
 
 class StreamEncrypter(Guarded):
-    """Encrypt one stream piece by piece; memory holds one segment besides the caller's chunk.
+    """Encrypt one stream piece by piece; memory holds one segment besides the caller's chunk and what is returned.
 
     `update` may return nothing, and the stream is whole only with what `finish` returns. It does no I/O: an async
     caller drives it from a thread, one thread at a time.
@@ -154,28 +154,29 @@ class StreamEncrypter(Guarded):
         self._cutter = _Cutter(SEGMENT_PLAINTEXT_BYTES - HEADER_BYTES, SEGMENT_PLAINTEXT_BYTES)
         self._index = 0
 
-    def update(self, chunk: Buffer) -> bytes:
+    def update(self, chunk: Buffer) -> bytearray:
         """Take plaintext, return the ciphertext that is certain by now."""
-        return b"".join(self._pieces(chunk))
+        return self._sealed(list(self._cutter.feed(chunk)), last=False)
 
-    def finish(self) -> bytes:
+    def finish(self) -> bytearray:
         """Return the last segment; nothing may follow."""
-        last = self._seal(self._cutter.rest(), last=True)
+        sealed = self._sealed([self._cutter.rest()], last=True)
         self._sealer = None
-        return last
+        return sealed
 
-    def _pieces(self, chunk: Buffer) -> Iterator[bytes]:
+    def _sealed(self, segments: Sequence[Buffer], *, last: bool) -> bytearray:
         if self._sealer is None:
             raise ValueError("this stream is finished")
-        for segment in self._cutter.feed(chunk):
-            yield self._seal(segment, last=False)
-
-    def _seal(self, segment: Buffer, *, last: bool) -> bytes:
-        if self._sealer is None:
-            raise ValueError("this stream is finished")
-        sealed = self._header + self._sealer.seal(self._index, segment, last=last)
-        self._header = b""
-        self._index += 1
+        if not segments:
+            return bytearray()
+        # Each segment is written where it stays: joining them would take as long as half the encryption.
+        sealed = bytearray(len(self._header) + sum(map(len, segments)) + len(segments) * TAG_BYTES)
+        sealed[: len(self._header)] = self._header
+        view, self._header = memoryview(sealed)[len(self._header) :], b""
+        for segment in segments:
+            end = len(segment) + TAG_BYTES
+            self._sealer.seal_into(self._index, segment, view[:end], last=last)
+            view, self._index = view[end:], self._index + 1
         return sealed
 
 
@@ -220,21 +221,3 @@ class StreamDecrypter(Guarded):
         if not last:
             self._opener = opener
         return plaintext
-
-
-def encrypt_stream(key_material: SecretKey, context_bytes: bytes, chunks: Iterable[Buffer]) -> Iterator[bytes]:
-    """Return the segments of the encrypted stream, the header with the first; the key may be wiped on return."""
-    return _drive(StreamEncrypter(key_material, context_bytes), chunks)
-
-
-def decrypt_stream(key_material: SecretKey, context_bytes: bytes, chunks: Iterable[Buffer]) -> Iterator[bytes]:
-    """Return authenticated plaintext from ciphertext cut anywhere; a damaged or incomplete stream ends in an error."""
-    return _drive(StreamDecrypter(key_material, context_bytes), chunks)
-
-
-def _drive(stream: StreamEncrypter | StreamDecrypter, chunks: Iterable[Buffer]) -> Iterator[bytes]:
-    for chunk in chunks:
-        yield from stream._pieces(chunk)
-    last = stream.finish()
-    if last:
-        yield last

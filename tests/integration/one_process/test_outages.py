@@ -160,7 +160,9 @@ async def assert_done(site: Site, parts: Parts) -> None:
     found = {status.address: await content(parts, status.address) for status in shown}
 
     assert [] == await site.staff.rows(select(dead_letters))
-    assert [(site.version, ITEMS, ITEMS)] * len(shown) == [(s.policy_version, s.items, s.items_encrypted) for s in shown]
+    assert [(site.version, ITEMS, ITEMS)] * len(shown) == [
+        (s.policy_version, s.items, s.items_encrypted) for s in shown
+    ]
     assert {each: Counter(mail(each, n) for n in range(ITEMS)) for each in found} == found
 
 
