@@ -8,6 +8,7 @@ from cli.settings import Settings
 from cli.wiring.vendors import VENDORS
 from twinlock.keys.ports import Clock, DestroyingVault
 from twinlock.vaults.availability import AvailabilityVaults
+from twinlock.vaults.canary import Canary, WithCanary
 from twinlock.vaults.directory import Adapter, VaultDirectory
 from twinlock.vaults.local import SCHEME, LocalVault
 
@@ -26,8 +27,12 @@ async def open_vaults(settings: Settings, clock: Clock) -> AsyncIterator[tuple[V
                 continue
             vault = vendor.load(settings, clock)
             stack.push_async_callback(vault.close)
-            adapters |= dict.fromkeys(vendor.schemes, vault)
+            adapters |= dict.fromkeys(vendor.schemes, _watched(vault, vendor.canary(settings), clock))
             if (availability := vendor.availability(settings, clock, vault)) is not None:
                 stack.push_async_callback(availability.close)  # may be the same: closing twice is no error
                 keeping |= dict.fromkeys(vendor.schemes, availability)
         yield VaultDirectory(adapters, absent), AvailabilityVaults(keeping)
+
+
+def _watched(vault: Adapter, canary: str | None, clock: Clock) -> Adapter:
+    return WithCanary(vault, Canary(vault, canary, clock)) if canary is not None else vault

@@ -51,6 +51,10 @@ class Vendor(ABC):
     def build(self, settings: Settings, clock: Clock) -> Remote:
         """Return the adapter; its library may be missing."""
 
+    def canary(self, settings: Settings) -> str | None:
+        """Return the URI of our own key that tells whose act a refusal was, if there is one."""
+        return None
+
     def availability(self, settings: Settings, clock: Clock, vault: Remote) -> AvailabilityAdapter | None:
         """Return what keeps availability keys: by default the adapter itself, where it can."""
         return vault if isinstance(vault, AvailabilityAdapter) else None
@@ -115,6 +119,10 @@ class Aws(Vendor):
 
         return KmsVault(settings.aws, settings.secrets_folder, clock)
 
+    def canary(self, settings: Settings) -> str | None:
+        """Return our own key, for which our identity is good."""
+        return settings.aws.canary
+
     def availability(self, settings: Settings, clock: Clock, vault: Remote) -> AvailabilityAdapter | None:
         """Return an adapter of its own: availability keys are aliases, which no root key may be."""
         from twinlock.vaults.aws.availability import KmsAvailability
@@ -142,6 +150,10 @@ class Azure(Vendor):
         from twinlock.vaults.azure.vault import AzureVault
 
         return AzureVault(settings.azure, settings.secrets_folder)
+
+    def canary(self, settings: Settings) -> str | None:
+        """Return our own key, for which our application is good."""
+        return settings.azure.canary
 
     def availability(self, settings: Settings, clock: Clock, vault: Remote) -> AvailabilityAdapter | None:
         """Return an adapter of its own: whoever reaches root keys can neither make nor destroy a key."""

@@ -18,7 +18,8 @@ def test_settings() -> None:
 
     assert named == {each.name for kind in (AzureDirectory, AzureHost) for each in fields(kind)} | set(general)
     for name, default in general.items():
-        assert f"| `{name}` | {str(default).lower()} |" in PAGE
+        shown = "" if default is None else f"{default} ".lower()
+        assert f"| `{name}` | {shown}|" in PAGE
 
 
 def test_clouds() -> None:

@@ -46,6 +46,7 @@ class VaultFailure(Exception):
         classifier: str,
         exact: bool = False,
         counts: bool = False,
+        of_permission: bool = False,
     ) -> None:
         super().__init__(detail)
         self.detail = detail
@@ -55,6 +56,7 @@ class VaultFailure(Exception):
         self.classifier = classifier
         self.exact = exact  # an exact code: one answer is enough to evict (design section 5)
         self.counts = counts  # evidence for the availability key (law 5); only `Unavailable` ever sets it
+        self.of_permission = of_permission  # we may not: a canary can tell whose act that was
 
 
 class Unavailable(VaultFailure):

@@ -6,6 +6,7 @@ what is stored.
 """
 
 import re
+from collections.abc import Callable
 from dataclasses import dataclass
 
 from twinlock.vaults.administration import BadKeyUri
@@ -50,6 +51,16 @@ def parse_key_uri(uri: str, scheme: str | None = None) -> KeyUri:
     if len(parts) != 2:
         raise BadKeyUri(f"{shown(uri)} does not name one key", hint=f"a key URI looks like {found}://VAULT/KEY")
     return KeyUri(found, check_name(parts[0], "vault"), check_name(parts[1], "key"))
+
+
+def faults_of_key(name: str, uri: str | None, parse: Callable[[str], object]) -> list[str]:
+    """Say what is wrong with a setting that names a key, or nothing."""
+    try:
+        if uri is not None:
+            parse(uri)
+    except BadKeyUri as fault:
+        return [f"{name}: {fault.detail}; {fault.hint}"]
+    return []
 
 
 def check_name(name: str, what: str) -> str:

@@ -21,12 +21,13 @@ class Fault(Exception, Generic[R]):
 
 @dataclass(frozen=True, slots=True)
 class Verdict:
-    """Say which class a reason is of, and what a person is told."""
+    """Say which class a reason is of, and what a person is told; a canary judges again what is `of_permission`."""
 
     kind: type[VaultFailure]
     detail: str
     exact: bool = False
     counts: bool = False
+    of_permission: bool = False
 
     def failure(self, reason: StrEnum, uri: str, classifier: str, raw: str = "", request_id: str = "") -> VaultFailure:
         """Return the failure; `raw` is what the vault answered, free of secrets."""
@@ -40,4 +41,5 @@ class Verdict:
             classifier=classifier,
             exact=self.exact,
             counts=self.counts,
+            of_permission=self.of_permission,
         )

@@ -77,15 +77,17 @@ VERDICTS = {
     Reason.REPLACED: Verdict(Denied, "the key is another one than the one that wrapped", exact=True),
     Reason.VERSION_GONE: Verdict(Denied, "the key never had this version", exact=True),
     # our identity is good, and just this is refused
-    Reason.FORBIDDEN: Verdict(Denied, "we may not use the key"),
-    Reason.FORBIDDEN_UNSAID: Verdict(Unclear, "we may not use the key, and the vault does not say why"),
+    Reason.FORBIDDEN: Verdict(Denied, "we may not use the key", of_permission=True),
+    Reason.FORBIDDEN_UNSAID: Verdict(
+        Unclear, "we may not use the key, and the vault does not say why", of_permission=True
+    ),
     Reason.FORBIDDEN_TO_US: Verdict(Misconfigured, "our own identity is not allowed to use the key"),
     # the customer runs these key stores: to disconnect one may be meant
     Reason.KEY_STORE_CLOSED: Verdict(Unclear, "the key's custom key store is disconnected"),
     Reason.KEY_STORE_FAULTY: Verdict(Unclear, "the key's external key store does not work with AWS KMS"),
     Reason.NOT_READY: Verdict(Unclear, "the key is still being made"),
     Reason.NOT_SETTLED: Verdict(Unclear, "the vault says that the key is there, and that it is not"),
-    Reason.ROLE_REFUSED: Verdict(Unclear, "we may not take on our role in the key's account"),
+    Reason.ROLE_REFUSED: Verdict(Unclear, "we may not take on our role in the key's account", of_permission=True),
     Reason.UNKNOWN_KEY: Verdict(Misconfigured, "no key has this ARN"),
     Reason.UNKNOWN_HOST: Verdict(Unclear, "the vault's name can't be resolved"),
     Reason.WRONG_TYPE: Verdict(Misconfigured, "the key is not a symmetric key of the customer's to encrypt with"),

@@ -5,6 +5,9 @@ from collections.abc import Mapping
 from dataclasses import dataclass, field
 from pathlib import Path
 
+from twinlock.vaults.aws.uris import parse_key_arn
+from twinlock.vaults.uris import faults_of_key
+
 _PLACE = re.compile(r"[0-9]{12}(?:/[a-z]{2,4}(?:-[a-z]{1,12}){1,3}-[0-9]{1,2})?")
 _ROLE = re.compile(r"arn:aws(?:-[a-z]{1,12}){0,3}:iam::[0-9]{12}:role/[A-Za-z0-9+=,.@_/-]{1,576}")
 _EXTERNAL_ID = re.compile(r"[A-Za-z0-9+=,.@:/_-]{2,1224}")
@@ -62,6 +65,7 @@ class AwsSettings:
     profile: str = "default"  # the section of that file
     session_name: str = "twinlock"  # what the account's owner sees in CloudTrail
     session_seconds: int = 3600
+    canary: str | None = None  # a key of our own: it tells whose act it was that another one is refused
     accounts: Mapping[str, AwsAccount] = field(default_factory=dict)
 
     @property
@@ -70,6 +74,7 @@ class AwsSettings:
         found = [f"accounts: {name!a} is not NUMBER or NUMBER/REGION" for name in self.accounts if not _is_place(name)]
         for name, account in self.accounts.items():
             found += [f"accounts: {name!a} {fault}" for fault in account.faults(self.allow_http)]
+        found += faults_of_key("canary", self.canary, parse_key_arn)
         if not _SESSION.fullmatch(self.session_name):
             found.append("session_name has to be 2 to 64 letters, digits and +=,.@_-")
         if not 900 <= self.session_seconds <= 43200:

@@ -65,8 +65,8 @@ VERDICTS = {
     Reason.REPLACED: Verdict(Denied, "the key was deleted and made again", exact=True),
     Reason.VERSION_GONE: Verdict(Denied, "this version of the key is gone", exact=True),
     # our token is good, and just this is refused
-    Reason.FORBIDDEN: Verdict(Denied, "our login may not use the key"),
-    Reason.NO_CONSENT: Verdict(Denied, "our application is not in the key's directory any more"),
+    Reason.FORBIDDEN: Verdict(Denied, "our login may not use the key", of_permission=True),
+    Reason.NO_CONSENT: Verdict(Denied, "our application is not in the key's directory any more", of_permission=True),
     Reason.APP_DISABLED: Verdict(Unclear, "our application is disabled in the key's directory"),
     # the customer's firewall, or an address of ours that has changed
     Reason.NETWORK: Verdict(Unclear, "the vault does not let our network in"),

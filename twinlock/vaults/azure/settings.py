@@ -7,7 +7,8 @@ from collections.abc import Mapping
 from dataclasses import dataclass, field
 from pathlib import Path
 
-from twinlock.vaults.azure.uris import CLOUDS, is_directory, is_host
+from twinlock.vaults.azure.uris import CLOUDS, is_directory, is_host, parse_azure_uri
+from twinlock.vaults.uris import faults_of_key
 
 
 @dataclass(frozen=True, slots=True)
@@ -49,6 +50,7 @@ class AzureSettings:
 
     deadline: float = 3.0
     connections: int = 16  # to each vault at the same time
+    canary: str | None = None  # a key of our own: it tells whose act it was that another one is refused
     directories: Mapping[str, AzureDirectory] = field(default_factory=dict)
     vaults: Mapping[str, AzureHost] = field(default_factory=dict)
 
@@ -56,6 +58,7 @@ class AzureSettings:
     def faults(self) -> list[str]:
         """Say what is wrong with the names in these settings, and with the logins."""
         return [
+            *faults_of_key("canary", self.canary, lambda uri: parse_azure_uri(uri, self.vaults)),
             *(
                 f"directories: {each!a} is not the id of a directory"
                 for each in self.directories
