@@ -76,6 +76,19 @@ def test_any_answer_closes(clock: ManualClock, answer: VaultFailure | None) -> N
     assert all(call(guards, OTHER) for _ in range(3))
 
 
+def test_asked_to_wait(clock: ManualClock) -> None:
+    """A vault that says for how long is left alone so long, by everybody, and no longer than is good for its owner."""
+    guards, most = Guards(clock, GuardSettings()), GuardSettings().longest_wait
+    for asked, kept in ((7.0, 7.0), (86400.0, most)):
+        assert call(guards, KEY, Unavailable("limited", uri=KEY, classifier="test/1", retry_after=asked))
+        assert [False, False, True] == [call(guards, KEY), call(guards, OTHER, who=USER), call(guards, ELSEWHERE)]
+        clock.advance(kept - 1)
+        assert not call(guards, KEY)
+        clock.advance(1)
+
+    assert call(guards, KEY)
+
+
 def test_what_does_not_count(clock: ManualClock) -> None:
     """Throttling and calls that were given up open no breaker, and the latter leave their try to the next call."""
     guards = Guards(clock, GuardSettings())

@@ -122,6 +122,7 @@ class Guards:
         self._clock = clock
         self._settings = settings
         self._breakers: dict[str, Breaker] = {}
+        self._asked_to_wait: dict[str, float] = {}  # until when, on the monotonic clock
         self._rates: defaultdict[str, Bucket] = defaultdict(
             lambda: Bucket(clock, settings.vault_rate, settings.vault_burst)
         )
@@ -148,6 +149,8 @@ class Guards:
         except Unavailable as silence:
             if silence.counts:
                 breaker.failed()
+            if silence.retry_after:
+                self._leave_alone(vault, silence.retry_after)
             outcome = silence.outcome.value
             raise
         except VaultFailure as failure:
@@ -161,6 +164,8 @@ class Guards:
             self._observer.called(vault, operation, outcome, self._clock.monotonic() - start)
 
     def _admit(self, vault: str, breaker: Breaker, uri: str, tenant_id: str) -> None:
+        if self._clock.monotonic() < self._asked_to_wait.get(vault, 0.0):
+            self._cut_off(vault, uri, "asked to wait", f"vault {vault} has asked not to be called for a while")
         if not breaker.lets(uri):
             self._cut_off(vault, uri, "breaker", f"vault {vault} did not answer of late")
         who = _calling.get()
@@ -172,6 +177,10 @@ class Guards:
         if not self._rates[vault].take(reserve):
             breaker.undecided(uri)
             self._cut_off(vault, uri, "rate limit", f"vault {vault} is called as often as it may be")
+
+    def _leave_alone(self, vault: str, seconds: float) -> None:
+        # Bounded: a vault that asks for a year would keep us from learning that its owner has revoked the key.
+        self._asked_to_wait[vault] = self._clock.monotonic() + min(seconds, self._settings.longest_wait)
 
     def _breaker(self, vault: str) -> Breaker:
         if vault not in self._breakers:

@@ -47,6 +47,7 @@ class VaultFailure(Exception):
         exact: bool = False,
         counts: bool = False,
         of_permission: bool = False,
+        retry_after: float | None = None,
     ) -> None:
         super().__init__(detail)
         self.detail = detail
@@ -57,6 +58,7 @@ class VaultFailure(Exception):
         self.exact = exact  # an exact code: one answer is enough to evict (design section 5)
         self.counts = counts  # evidence for the availability key (law 5); only `Unavailable` ever sets it
         self.of_permission = of_permission  # we may not: a canary can tell whose act that was
+        self.retry_after = retry_after  # seconds for which the vault asks us to leave it alone
 
 
 class Unavailable(VaultFailure):

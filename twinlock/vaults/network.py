@@ -3,12 +3,13 @@
 import asyncio
 import errno
 import ssl
-from collections.abc import Iterable
+from collections.abc import Iterable, Mapping
 from enum import StrEnum
 
 import aiohttp
 
 _MOST_SHOWN = 300
+_DIGITS = 10
 _SECRETS_SHOWN_FROM = 8  # shorter texts are in no danger, and would blank out half a message
 _NETWORK = frozenset(
     {
@@ -128,6 +129,15 @@ async def read_bounded(response: aiohttp.ClientResponse, most: int) -> bytes:
         response.close()
         raise
     return bytes(content)
+
+
+def retry_after(headers: Mapping[str, str]) -> float | None:
+    """Return for how many seconds an answer asks us to leave the vault alone (RFC 9110, 10.2.3); a date says nothing.
+
+    Other clocks are not ours, and vendors send seconds.
+    """
+    said = headers.get("Retry-After", "")
+    return float(said) if said.isascii() and said.isdigit() and len(said) < _DIGITS else None
 
 
 def shown_answer(said: str, secrets: Iterable[str]) -> str:

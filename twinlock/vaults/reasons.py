@@ -14,7 +14,7 @@ from twinlock.vaults.administration import (
     VaultTrouble,
     WrongKeyState,
 )
-from twinlock.vaults.verdicts import Verdict
+from twinlock.vaults.verdicts import Fault, Verdict
 
 CLASSIFIER = "software/1"
 
@@ -62,18 +62,14 @@ _VERDICTS = {
 }
 
 
-class VaultFault(Exception):
+class VaultFault(Fault[Reason]):
     """Carry a reason up to the seam, where it becomes a vault failure or an administration error."""
-
-    def __init__(self, reason: Reason) -> None:
-        super().__init__(_VERDICTS[reason].detail)
-        self.reason = reason
 
 
 def classify(fault: Exception, uri: str) -> VaultFailure:
     """Turn whatever went wrong into one of the five classes; an unknown answer is `Unclear`."""
     if isinstance(fault, VaultFault):
-        return _VERDICTS[fault.reason].failure(fault.reason, uri, CLASSIFIER)
+        return _VERDICTS[fault.reason].failure(fault, uri, CLASSIFIER)
     if isinstance(fault, BadKeyUri):
         return Misconfigured(fault.detail, uri=uri, raw="bad-uri", classifier=CLASSIFIER)
     if isinstance(fault, OSError):
@@ -92,7 +88,7 @@ def refusal(fault: Exception, name: str) -> AdministrationError:
         )
     if not isinstance(fault, VaultFault):
         return VaultTrouble(f"{name}: unexpected failure ({type(fault).__name__})")
-    message = f"{name}: {fault}"
+    message = f"{name}: {_VERDICTS[fault.reason].detail}"
     if fault.reason in (Reason.UNKNOWN_KEY, Reason.UNKNOWN_VAULT):
         return NoSuchKey(message, hint="make a key with: twinlock key create local://VAULT/KEY")
     if fault.reason is Reason.DELETED:

@@ -145,6 +145,16 @@ async def test_answers(bench: Bench, answer: Said, expected: tuple[object, ...])
     assert len(failure.request_id) in (0, 36)
 
 
+@pytest.mark.parametrize(("said", "seconds"), [("7", 7.0), ("Fri, 27 Nov 2026 23:59:59 GMT", None), ("-1", None)])
+async def test_retry_after(bench: Bench, said: str, seconds: float | None) -> None:
+    """Whoever limits us says for how long, in seconds."""
+    vault = bench.open()
+    wrapped = await bench.wrap(vault)
+    bench.server.says["unwrapkey"] = Said(429, b"", {"Retry-After": said})
+
+    assert seconds == (await refused(vault.unwrap(wrapped, CONTEXT))).retry_after
+
+
 ENTRA = [
     (entra_says(400, 700016, "Application was not found in the directory."), (Denied, "consent-gone", False, False)),
     (entra_says(401, 7000222, "The secret is expired."), (Misconfigured, "login-refused", False, False)),

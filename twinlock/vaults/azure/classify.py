@@ -15,7 +15,7 @@ def classify(fault: Exception, uri: str) -> VaultFailure:
     if isinstance(fault, BadKeyUri):
         return Misconfigured(fault.detail, uri=uri, raw="bad-uri", classifier=CLASSIFIER)
     found = fault_of(fault)
-    return VERDICTS[found.reason].failure(found.reason, uri, CLASSIFIER, found.raw, found.request_id)
+    return VERDICTS[found.reason].failure(found, uri, CLASSIFIER)
 
 
 def fault_of(fault: Exception) -> VaultFault:

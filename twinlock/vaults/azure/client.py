@@ -18,7 +18,7 @@ from twinlock.vaults.azure.rules import reason_of
 from twinlock.vaults.azure.settings import AzureSettings
 from twinlock.vaults.azure.transport import ONCE, SHARE, Sessions, Transport, read_document
 from twinlock.vaults.azure.uris import CLOUDS, cloud_of
-from twinlock.vaults.network import Busy, Turns, shown_answer
+from twinlock.vaults.network import Busy, Turns, retry_after, shown_answer
 from twinlock.vaults.uris import KeyUri
 
 _REQUEST_ID = re.compile(r"[0-9a-fA-F-]{36}")
@@ -32,12 +32,13 @@ class Answer:
     document: dict[str, Any] | None = field(repr=False)
     raw: str
     request_id: str = ""
+    retry_after: float | None = None
 
     @property
     def found(self) -> dict[str, Any]:
         """Return the document of a success, or raise the fault that says what came instead."""
         if not 200 <= self.status < 300:
-            raise VaultFault(reason_of(self.status, self.document), self.raw, self.request_id)
+            raise VaultFault(reason_of(self.status, self.document), self.raw, self.request_id, self.retry_after)
         if self.document is None:
             raise VaultFault(Reason.UNKNOWN, self.raw, self.request_id)
         return self.document
@@ -100,4 +101,4 @@ def _answer(response: Any, body: dict[str, Any]) -> Answer:
         return Answer(status, document, f"{status}", known)  # what is in a success may be a key
     secrets = [_token(response), *(value for value in body.values() if isinstance(value, str))]
     said = shown_answer(content.decode(errors="replace"), secrets)
-    return Answer(status, document, f"{status} {said}".strip(), known)
+    return Answer(status, document, f"{status} {said}".strip(), known, retry_after(response.headers))

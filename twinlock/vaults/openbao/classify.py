@@ -11,4 +11,4 @@ def classify(fault: Exception, uri: str) -> VaultFailure:
     if isinstance(fault, BadKeyUri):
         return Misconfigured(fault.detail, uri=uri, raw="bad-uri", classifier=CLASSIFIER)
     found = fault if isinstance(fault, VaultFault) else VaultFault(Reason(trouble_of(fault)), shown_fault(fault))
-    return VERDICTS[found.reason].failure(found.reason, uri, CLASSIFIER, found.raw, found.request_id)
+    return VERDICTS[found.reason].failure(found, uri, CLASSIFIER)

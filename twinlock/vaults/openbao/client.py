@@ -10,7 +10,7 @@ from typing import Any
 
 import aiohttp
 
-from twinlock.vaults.network import Busy, Response, TooLong, Turns, read_bounded, shown_answer
+from twinlock.vaults.network import Busy, Response, TooLong, Turns, read_bounded, retry_after, shown_answer
 from twinlock.vaults.openbao.reasons import Reason, VaultFault, reason_of
 
 MOST_BYTES = 1024 * 1024  # a description with a thousand RSA versions
@@ -26,13 +26,14 @@ class Answer:
     document: dict[str, Any] | None = field(repr=False)
     raw: str
     request_id: str = ""
+    retry_after: float | None = None
 
     @property
     def fault(self) -> VaultFault | None:
         """Return the fault that an answer stands for; None for a success."""
         if 200 <= self.status < 300:
             return None
-        return VaultFault(reason_of(self.status, self._errors), self.raw, self.request_id)
+        return VaultFault(reason_of(self.status, self._errors), self.raw, self.request_id, self.retry_after)
 
     @property
     def section(self) -> dict[str, Any]:
@@ -83,7 +84,7 @@ class Client:
         request = self._opened().request(method, self._base + path, json=body, headers=headers, allow_redirects=False)
         async with request as response:
             content = await self._whole(response)
-            return _answer(response.status, content, _secrets(body, token))
+            return _answer(response.status, content, _secrets(body, token), retry_after(response.headers))
 
     async def close(self) -> None:
         """Close every connection; a later request opens new ones."""
@@ -130,7 +131,7 @@ async def _read(response: aiohttp.ClientResponse) -> bytes:
         raise VaultFault(Reason.UNKNOWN, f"{response.status} too long") from None
 
 
-def _answer(status: int, content: bytes, secrets: list[str]) -> Answer:
+def _answer(status: int, content: bytes, secrets: list[str], wait: float | None) -> Answer:
     try:
         found = json.loads(content)
     except (ValueError, RecursionError):
@@ -142,7 +143,7 @@ def _answer(status: int, content: bytes, secrets: list[str]) -> Answer:
     said = content.decode(errors="replace")
     if document is None and "http request to an https server" in said.lower():
         document = {"errors": [said]}  # the one answer of the server's own that is plain text
-    return Answer(status, document, f"{status} {shown_answer(said, secrets)}".strip(), request_id)
+    return Answer(status, document, f"{status} {shown_answer(said, secrets)}".strip(), request_id, wait)
 
 
 def _request_id(document: dict[str, Any], secrets: list[str]) -> str:

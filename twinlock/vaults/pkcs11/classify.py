@@ -14,4 +14,4 @@ def classify(fault: Exception, uri: str) -> VaultFailure:
         return Misconfigured(fault.detail, uri=uri, raw="bad-uri", classifier=CLASSIFIER)
     # Of a foreign error only the type: its text may quote what was sent.
     found = fault if isinstance(fault, VaultFault) else VaultFault(Reason.UNKNOWN, type(fault).__name__)
-    return VERDICTS[found.reason].failure(found.reason, uri, CLASSIFIER, found.raw)
+    return VERDICTS[found.reason].failure(found, uri, CLASSIFIER)
