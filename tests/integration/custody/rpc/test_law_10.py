@@ -255,6 +255,15 @@ async def test_law_10_move_of_a_site(custody: "Custody", afar: "Afar", ref: Cont
         await custodian.open_container_key(site, afar.working("move", request))
 
 
+async def test_law_10_other_workload(custody: "Custody", afar: "Afar", ref: ContainerRef) -> None:
+    """Law 10: a re-encryptor opens no key of the other workload, though a job of its own names that container."""
+    site = await _in_geo(custody, "site", "eu")
+    for worker, foreign in ((SITES, ref), (REENCRYPTOR, site)):
+        job = await afar.job("reencrypt", worker, container_id=foreign.container_id)
+        with pytest.raises(NotPermitted, match=f"not about container {foreign.container_id}"):
+            await afar.caller(worker).open_container_key(foreign, afar.working("reencrypt", job))
+
+
 async def test_law_10_one_stranger_among_many(custody: "Custody", afar: "Afar", ref: ContainerRef) -> None:
     """Law 10: one container that a job is not about refuses the whole batch."""
     other = await custody.container("p", "other")
