@@ -9,9 +9,10 @@ from dataclasses import dataclass
 from datetime import datetime
 from typing import Any
 
-from sqlalchemy import delete, select
+from sqlalchemy import and_, delete, or_, select
 
 from events.transport import Message
+from schemas.names import COLLECTOR
 from twinlock.errors import TwinlockError
 from twinlock.store.once import insert_once
 from twinlock.store.tables.bus import inbox
@@ -98,6 +99,11 @@ def _row(unit: Unit, entry: Entry) -> dict[str, Any]:
     }
 
 
-async def forget(unit: Unit, before: datetime) -> int:
-    """Remove rows older than `before`; nothing older may ever be delivered again, but a request with its outcome."""
-    return (await unit.execute(delete(inbox).where(inbox.c.at < before))).rowcount
+async def forget(unit: Unit, consumer: str, before: datetime) -> int:
+    """Remove a consumer's rows older than `before`, also those of its dead letters.
+
+    Nothing older may ever be delivered again, but a request with its outcome.
+    """
+    letters = and_(inbox.c.consumer == COLLECTOR, inbox.c.publisher == consumer)
+    own = or_(inbox.c.consumer == consumer, letters)
+    return (await unit.execute(delete(inbox).where(own, inbox.c.at < before))).rowcount

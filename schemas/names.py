@@ -10,6 +10,7 @@ AUDIT_SEALER = "audit_sealer"
 
 OPERATOR = "operator"  # the command line: it asks for things, and never tells facts
 CUSTODIAN = TIK_CACHE_REFRESHER  # the worker that hosts it
+COLLECTOR = "@collector"  # in the inbox, whoever keeps dead letters; no worker can have this name
 
 WORKERS = frozenset(
     {

@@ -110,8 +110,7 @@ def _assigns(place: Workplace) -> Handlers:
 
 
 def _assigner_upkeep(place: Workplace) -> Sequence[Periodic]:
-    forgetting = Periodic("forget old receipts", place.settings.forget_seconds, lambda: _forget(place))
-    return (*_reconcilers(place, DEP_ASSIGNER), forgetting)
+    return _reconcilers(place, DEP_ASSIGNER)
 
 
 def _reencrypts(place: Workplace) -> Handlers:
@@ -150,12 +149,17 @@ def _reconcilers(place: Workplace, worker: str) -> Sequence[Periodic]:
             settings.overdue_look_seconds,
             lambda: overdue.look(store, worker, settings),
         ),
+        _forgetting(place, worker),
     )
 
 
-async def _forget(place: Workplace) -> None:
+def _forgetting(place: Workplace, worker: str) -> Periodic:
+    return Periodic(f"forget old receipts of {worker}", place.settings.forget_seconds, lambda: _forget(place, worker))
+
+
+async def _forget(place: Workplace, worker: str) -> None:
     async with place.store.begin(Cause(new_id())) as unit:
-        await forget(unit, unit.clock.now() - timedelta(seconds=place.settings.inbox_keep))
+        await forget(unit, worker, unit.clock.now() - timedelta(seconds=place.settings.inbox_keep))
 
 
 def _serves(_place: Workplace) -> Handlers:
@@ -235,6 +239,7 @@ def _emitter_upkeep(place: Workplace) -> Sequence[Periodic]:
             lambda: give_up_strangers(place.store, place.webhooks),
         ),
         Periodic("forget old signals", settings.forget_seconds, lambda: _forget_signals(place)),
+        _forgetting(place, ALERT_EMITTER),
     )
 
 

@@ -23,13 +23,13 @@ from events.inbox import Entry, admit
 from events.transport import Message
 from events.waiting import unless
 from schemas.event import MessageRefused
+from schemas.names import COLLECTOR
 from twinlock.crashpoints import CrashPoint, reach
 from twinlock.store.tables.bus import deliveries
 from twinlock.store.unit import Cause, Store
 
 log = logging.getLogger(__name__)
 
-_COLLECTOR = "@collector"  # the inbox's consumer of letters; no worker can have this name
 _CARRIED = ("publisher", "source", "id", "type", "correlation", "body")
 _MARK = Cause("collector")  # no event leaves under this name
 _PREFETCH = 10
@@ -121,7 +121,7 @@ class Collector:
 
 
 def _entry(worker: str, found: Letter) -> Entry:
-    return Entry(_COLLECTOR, worker, "letter", found.name, hashlib.sha256(found.message.body).digest())
+    return Entry(COLLECTOR, worker, "letter", found.name, hashlib.sha256(found.message.body).digest())
 
 
 def letter(delivery: AbstractIncomingMessage, login: str) -> Letter:

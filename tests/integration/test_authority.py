@@ -490,7 +490,7 @@ async def test_forgotten_by_the_inbox(bus: Bus, clock: ManualClock) -> None:
     await bus.take(original)
     clock.advance(1e9)
     async with bus.store.begin(CAUSE) as unit:
-        await forget(unit, clock.now())
+        await forget(unit, DEP_ASSIGNER, clock.now())
     await bus.remove(PORTAL)
     await bus.take(original, brought_by(DEP_ASSIGNER, original))
 
@@ -506,7 +506,7 @@ async def test_given_up_and_forgotten(bus: Bus, clock: ManualClock) -> None:
     await bus.take(message(PORTAL, *REFRESH))
     clock.advance(1e9)
     async with bus.store.begin(CAUSE) as unit:
-        await forget(unit, clock.now())
+        await forget(unit, DEP_ASSIGNER, clock.now())
     bus.handlers[RefreshRequested.type].refuse = False
     bus.broker.retry_letters()
     await bus.take()

@@ -3,14 +3,13 @@
 import asyncio
 import re
 from collections.abc import Iterator, Sequence
-from pathlib import Path
 from typing import Any
 
 import asyncpg
 import pytest
 
-from cli.roles import DatabasePlace, write_roles
-from tests.servers.postgres import Postgres, migrate, run
+from tests.servers.postgres import Postgres, run
+from tests.servers.roles import Roles
 from twinlock.store.engine import open_engine
 from twinlock.store.granting import grant
 from twinlock.store.roles import ROLES, rights, role
@@ -36,11 +35,6 @@ BEGIN
   RETURN answers;
 END $$
 """
-_GRANTED = """
-SELECT string_agg(concat(relname, relacl, (SELECT string_agg(attname || attacl::text, ' ' ORDER BY attname)
-  FROM pg_attribute WHERE attrelid = c.oid AND attacl IS NOT NULL)), E'\n' ORDER BY relname)
-FROM pg_class c WHERE relnamespace = 'public'::regnamespace
-"""
 _ENTRY = "INSERT INTO audit_entries VALUES ('{writer}', 1, now(), 'kind', NULL, NULL, '{{}}', '\\x00')"
 _EVENT = """
 INSERT INTO outbox (source, id, publisher, type, correlation, body, created_at, attempts)
@@ -50,65 +44,12 @@ VALUES ('s', '{who}', '{who}', 't', 'c', '', now(), 0)
 Asked = tuple[str, str, str]  # a table, a verb, and a column where the verb takes some
 
 
-class Roles:
-    """Hold a database with a role for every login."""
-
-    def __init__(self, cluster: Postgres, folder: Path) -> None:
-        self.cluster = cluster
-        self.folder = folder
-        self.owner = cluster.create(DATABASE)
-        write_roles(folder, DatabasePlace(f"127.0.0.1:{cluster.port}", DATABASE, tls=False))
-        cluster.load((folder / "roles.sql").read_text(), DATABASE)
-        run(migrate(self.owner))
-        self.grant()
-
-    def grant(self) -> list[str]:
-        """Do what `twinlock init` does."""
-
-        async def granted() -> list[str]:
-            engine = open_engine(self.owner)
-            try:
-                return await grant(engine)
-            finally:
-                await engine.dispose()
-
-        return run(granted())
-
-    def of(self, login: str, statement: str, *arguments: Any) -> Any:
-        """Run a statement with the password of a login, and return its first value."""
-
-        async def ran() -> Any:
-            dsn = (self.folder / login / "database").read_text().replace("+asyncpg", "")
-            connection = await asyncpg.connect(dsn, timeout=30)
-            try:
-                return await connection.fetchval(statement, *arguments)
-            finally:
-                await connection.close()
-
-        return run(ran())
-
-    def state(self, login: str, statement: str) -> str:
-        """Return the SQLSTATE that a statement of a login ends with; nothing where it is done."""
-        try:
-            self.of(login, statement)
-        except asyncpg.PostgresError as refused:
-            return str(refused.sqlstate)
-        return ""
-
-    def granted(self) -> Any:
-        """Return every right in the database, as PostgreSQL keeps them."""
-        return self.cluster.execute(_GRANTED, DATABASE)
-
-
 @pytest.fixture(scope="module")
 def roles(postgres: Postgres, tmp_path_factory: pytest.TempPathFactory) -> Iterator[Roles]:
     """Make a database with roles."""
-    made = Roles(postgres, tmp_path_factory.mktemp("roles"))
-    postgres.execute(_REFUSED, DATABASE)
-    yield made
-    postgres.drop(DATABASE)
-    for login in ROLES:
-        postgres.execute(f"DROP ROLE {role(DATABASE, login)}")
+    with Roles.made(postgres, tmp_path_factory.mktemp("roles"), DATABASE) as made:
+        made.load(_REFUSED)
+        yield made
 
 
 def _columns(table: str) -> Sequence[str]:
@@ -197,10 +138,12 @@ def test_again(roles: Roles) -> None:
     assert before == roles.granted()
 
     name = role(DATABASE, "alert_emitter")
-    roles.cluster.execute(f"GRANT DELETE ON audit_entries TO {name}", DATABASE)
-    roles.cluster.execute(f"GRANT UPDATE (state) ON policies TO {name}", DATABASE)
+    roles.execute(f"GRANT DELETE ON audit_entries TO {name}")
+    roles.execute(f"GRANT UPDATE (state) ON policies TO {name}")
+    roles.execute(f"CREATE POLICY mine ON jobs TO {name} USING (true)")
+    roles.execute("ALTER TABLE requests DISABLE ROW LEVEL SECURITY")
 
-    assert before != roles.granted()
+    assert not [each for each in before if each in roles.granted()]
     assert sorted(role(DATABASE, login) for login in ROLES) == roles.grant()
     assert before == roles.granted()
 

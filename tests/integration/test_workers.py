@@ -384,7 +384,9 @@ async def test_old_receipts_are_forgotten(world: "World", pump: "Pump") -> None:
     """Inbox rows are kept for `inbox_keep` and then forgotten, so that the table does not grow for ever."""
     await world.mailbox(address(1), b"mail")
     await pump.ask(MoveRequested(mailbox=address(1)))
-    (forgetting,) = [task for task in upkeep_of(pump.place) if task.name == "forget old receipts"]
+    (forgetting,) = [
+        task for task in upkeep_of(pump.place) if task.name == f"forget old receipts of {MAILBOX_REENCRYPTOR}"
+    ]
     await forgetting.action()
     async with world.store.read() as reader:
         kept = await reader.scalar(select(func.count()).where(inbox.c.consumer == MAILBOX_REENCRYPTOR))

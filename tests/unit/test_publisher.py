@@ -13,6 +13,7 @@ from events.publisher import NotARequest, Publisher
 from schemas.envelope import parse
 from schemas.event import Malformed, TooLarge, UnknownType
 from schemas.identifiers import RequestOutcome
+from schemas.names import DEP_ASSIGNER
 from schemas.requests import RefreshRequested
 from twinlock.clock import ManualClock
 from twinlock.store.tables.bus import outbox
@@ -111,7 +112,7 @@ async def test_publish_again_much_later(store: Store, publisher: Publisher, cloc
     await dispatch(store)
     clock.advance(1e9)
     async with store.begin(Cause("test")) as unit:
-        await forget(unit, clock.now())
+        await forget(unit, DEP_ASSIGNER, clock.now())
     await publisher.publish(body())
 
     assert [] == await outgoing(store)

@@ -1,19 +1,28 @@
-"""Give every role of a database what `roles.py` says, and nothing else; of its owner, after each migration.
+"""Give every role of a database what `roles.py` and `row_rules.py` say, and nothing else.
 
+It is done by the database's owner, after each migration.
 A repeat changes nothing, and a role that does not exist is left out: who has one user for all needs none.
 """
 
+import hashlib
 from collections.abc import Iterable, Iterator
 
 from sqlalchemy import Connection, text
 from sqlalchemy.ext.asyncio import AsyncEngine
 
-from twinlock.store.roles import OWN_NEW_ROWS, OWN_ROWS, ROLES, rights, role
+from twinlock.store.roles import ROLES, rights, role
+from twinlock.store.row_rules import RULES
 from twinlock.store.tables import metadata
 
 _THERE = text("SELECT rolname FROM pg_roles WHERE rolname = ANY(:names)")
-_POLICIES = text("SELECT tablename, policyname FROM pg_policies WHERE schemaname = current_schema()")
-_SHOWN = "everybody_reads"
+_POLICIES = text(
+    "SELECT tablename, policyname FROM pg_policies WHERE schemaname = 'public' AND tablename = ANY(:names)"
+)
+_OPEN = text(
+    "SELECT relname FROM pg_class WHERE relnamespace = 'public'::regnamespace AND relname = ANY(:names) "
+    "AND NOT relrowsecurity ORDER BY relname"
+)
+_CLAUSES = {"SELECT": ("USING",), "INSERT": ("WITH CHECK",), "UPDATE": ("USING", "WITH CHECK"), "DELETE": ("USING",)}
 _VERSION = "alembic_version"  # every process looks whether the database has its shape
 
 
@@ -31,7 +40,7 @@ def _grant(connection: Connection) -> list[str]:
     there = sorted(row.rolname for row in connection.execute(_THERE, {"names": list(names)}))
     if there:
         _run(connection, _closed(connection))
-        _run(connection, _own_rows(connection, {name: names[name] for name in there}))
+        _run(connection, _row_rules(connection, {names[name]: name for name in there}))
     for name in there:
         _run(connection, _granted(connection, name, names[name]))
     return there
@@ -57,24 +66,26 @@ def _granted(connection: Connection, name: str, login: str) -> Iterator[str]:
             yield f"GRANT USAGE ON SEQUENCE {table}_{numbered.name}_seq TO {to}"
 
 
-def _own_rows(connection: Connection, logins: dict[str, str]) -> Iterator[str]:
-    """Let a role write rows of its own name alone: under another's they would be sent, or believed, as theirs."""
-    known = {(row.tablename, row.policyname) for row in connection.execute(_POLICIES)}
-    for table in (*OWN_ROWS, *OWN_NEW_ROWS):
-        if (table, _SHOWN) not in known:
-            yield f"ALTER TABLE {table} ENABLE ROW LEVEL SECURITY"
-            yield f"CREATE POLICY {_SHOWN} ON {table} FOR SELECT USING (true)"
-        for name, login in logins.items():
-            if (table, name) not in known:
-                yield _policy(connection, table, name, login)
+def _row_rules(connection: Connection, roles: dict[str, str]) -> Iterator[str]:
+    """Have every shared table show and take the rows that its rules say; what is in place already is left alone."""
+    for row in connection.execute(_OPEN, {"names": list(RULES)}):
+        yield f"ALTER TABLE {row.relname} ENABLE ROW LEVEL SECURITY"
+    known = {(row.tablename, row.policyname) for row in connection.execute(_POLICIES, {"names": list(RULES)})}
+    wanted = {(table, name): policy for table in RULES for name, policy in _policies(connection, table, roles)}
+    for table, name in sorted(known - wanted.keys()):
+        yield f"DROP POLICY {_quoted(connection, name)} ON {table}"
+    yield from (policy for key, policy in wanted.items() if key not in known)
 
 
-def _policy(connection: Connection, table: str, name: str, login: str) -> str:
-    quoted = _quoted(connection, name)
-    if table in OWN_ROWS:
-        own = f"{OWN_ROWS[table]} = '{login}'"
-        return f"CREATE POLICY {quoted} ON {table} TO {quoted} USING ({own}) WITH CHECK ({own})"
-    return f"CREATE POLICY {quoted} ON {table} FOR INSERT TO {quoted} WITH CHECK ({OWN_NEW_ROWS[table]} = '{login}')"
+def _policies(connection: Connection, table: str, roles: dict[str, str]) -> Iterator[tuple[str, str]]:
+    """Yield the policies of a table by name; the name of one tells what it says, so that a new rule takes its place."""
+    for login, to in roles.items():
+        for verb, condition in RULES[table](login).conditions():
+            digest = hashlib.sha256(condition.encode()).hexdigest()[:8]
+            name = f"{login} {verb.lower()} {digest}"
+            clause = " ".join(f"{kind} ({condition})" for kind in _CLAUSES[verb])
+            head = f"CREATE POLICY {_quoted(connection, name)} ON {table} FOR {verb}"
+            yield name, f"{head} TO {_quoted(connection, to)} {clause}"
 
 
 def _run(connection: Connection, statements: Iterable[str]) -> None:

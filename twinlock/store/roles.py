@@ -1,9 +1,9 @@
 """Who may do what in PostgreSQL: one role a login, each with its own tables (least privilege).
 
 `twinlock init`, as the owner, grants exactly this (`granting.py`); on SQLite, which has no roles, it says who writes
-what. A role is named after the broker's login, and after the database: roles belong to a whole cluster. What no role
-is given is the owner's alone: any change of a table, `init`, `worker enroll` and `worker retire`,
-`tenant remove`, `restore check`.
+what. Which rows of a table that several share are whose says `row_rules.py`. A role is named after the broker's login,
+and after the database: roles belong to a whole cluster. What no role is given is the owner's alone: any change of a
+table, `init`, `worker enroll` and `worker retire`, `tenant remove`, `restore check`.
 """
 
 from collections.abc import Iterable, Mapping
@@ -24,15 +24,18 @@ Rights = Mapping[str, str]  # by table, as PostgreSQL writes them: INSERT, UPDAT
 
 # Wrapped policy keys, and content: read by those alone whose matrix says so. Everything else every role may read.
 SEALED = ("policy_key_copies", "items", "files")
-# A role adds, changes and deletes rows of its own name alone; it still reads the others.
-OWN_ROWS = {"outbox": "publisher"}
-OWN_NEW_ROWS = {"audit_entries": "writer"}
 
 _AUDITS = {"audit_entries": "INSERT"}  # law 15: nobody updates or deletes
 _TELLS = {"outbox": "INSERT, UPDATE (attempts, not_before, lease_owner, lease_until), DELETE"}
-_HEARS = {"inbox": "INSERT", "dead_letters": "INSERT", "deliveries": "DELETE"}
+_HEARS = {"inbox": "INSERT, DELETE", "dead_letters": "INSERT", "deliveries": "DELETE"}
 _IS_ASKED = {"requests": "INSERT, UPDATE (outcome, answer, finished_at)"}
-_WORKS = {"jobs": "INSERT, UPDATE, DELETE", "turns": "INSERT, UPDATE (turn)", "wake_slots": "INSERT, UPDATE, DELETE"}
+_WORKS = {
+    # Nobody makes a job another's, or one about another container.
+    "jobs": "INSERT, UPDATE (policy_id, payload, cursor, total, done, not_before, trouble, lease_owner, lease_until, "
+    "fencing, turn, correlation, progressed_at, target_at, overdue), DELETE",
+    "turns": "INSERT, UPDATE (turn)",
+    "wake_slots": "INSERT, UPDATE (event_id, since), DELETE",
+}
 _WORKER = {**_TELLS, **_HEARS, **_IS_ASKED, **_WORKS}
 # A lock on a row needs the right to update one column of it, whichever. Nothing is decided by when it was made.
 _LOCK = "UPDATE (created_at)"
@@ -55,7 +58,7 @@ _OBSERVES = {  # what a vault answered
     "vault_operations": "INSERT, UPDATE (count)",
 }
 _APPROVAL_STEPS = {
-    "approvals": "INSERT, UPDATE (state, due, version)",
+    "approvals": "UPDATE (state, due, version)",
     "approval_steps": "INSERT, UPDATE (announced)",
     "approver_changes": "UPDATE (announced)",
     "revocations": "INSERT, UPDATE (announced)",
@@ -66,7 +69,6 @@ _ASSIGNER: Rights = {
     **_TENANT,
     **_SWITCHES,
     **_ASSIGNS_SITES,
-    "inbox": "INSERT, DELETE",  # it forgets old receipts for all
     "policies": "INSERT, UPDATE (newest_generation, version)",
     "root_keys": "INSERT, UPDATE (version)",
     "root_key_pins": "INSERT",
@@ -117,6 +119,7 @@ _RECOVERY: Rights = {
     **_TENANT,
     **_OBSERVES,
     **_APPROVAL_STEPS,
+    "approvals": "INSERT, UPDATE (state, due, version)",
     "policies": "UPDATE (state, health, newest_generation, version)",
     "root_keys": "UPDATE (uri, identity, version)",
     "root_key_pins": "INSERT, DELETE",
