@@ -2,7 +2,7 @@
 
 from sqlalchemy import BigInteger, Boolean, Column, Index, Integer, String, Table
 
-from twinlock.store.tables.base import Serial, UtcDateTime, metadata
+from twinlock.store.tables.base import Serial, UtcDateTime, metadata, partial
 
 _TOPIC = 320
 
@@ -28,6 +28,9 @@ alerts = Table(
     Column("changed_at", UtcDateTime, nullable=False),
     Index("ix_alerts_topic_first_seen", "topic", "first_seen"),
     Index("ix_alerts_changed_at", "changed_at"),
+    Index("ix_alerts_tenant_id", "tenant", "id"),
+    Index("ix_alerts_resolved_at", "resolved_at"),
+    partial("ix_alerts_open", "id", where="ongoing IS NOT NULL"),
 )
 
 # Whatever was raised or ended, and when: in whatever order they come, equal signals make equal alerts.

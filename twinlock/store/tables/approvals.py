@@ -13,7 +13,7 @@ from sqlalchemy import (
     UniqueConstraint,
 )
 
-from twinlock.store.tables.base import Json, Serial, UtcDateTime, metadata
+from twinlock.store.tables.base import Json, Serial, UtcDateTime, metadata, partial
 
 # One row: what tells this installation from every other, made by `init` and kept for good.
 installation = Table(
@@ -41,6 +41,7 @@ approver_changes = Table(
     Column("hash", LargeBinary(32), nullable=False),
     Column("announced", Boolean, nullable=False),
     UniqueConstraint("tenant_id", "fingerprint", "change"),
+    partial("ix_approver_changes_untold", "tenant_id", "number", where="announced IS false"),
 )
 
 approvals = Table(
@@ -85,4 +86,5 @@ approval_steps = Table(
     Column("at", UtcDateTime, nullable=False),
     Column("announced", Boolean, nullable=False),
     Index("ix_approval_steps_approval_id", "approval_id"),
+    partial("ix_approval_steps_untold", "number", where="announced IS false"),
 )

@@ -52,7 +52,7 @@ deliveries = Table(
     Column("attempts", Integer, nullable=False),
     Column("not_before", UtcDateTime, nullable=False),
     UniqueConstraint("consumer", "publisher", "source", "id"),
-    Index("ix_deliveries_consumer_not_before", "consumer", "not_before"),
+    Index("ix_deliveries_consumer_not_before_number", "consumer", "not_before", "number"),
     Index("ix_deliveries_correlation", "correlation"),
 )
 
@@ -70,4 +70,6 @@ dead_letters = Table(
     Column("attempts", Integer, nullable=False),
     Column("reason", String(500), nullable=False),
     Column("at", UtcDateTime, nullable=False),
+    Index("ix_dead_letters_correlation", "correlation"),
+    Index("ix_dead_letters_source_id", "source", "id"),
 )

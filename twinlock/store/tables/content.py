@@ -129,4 +129,5 @@ container_wraps = Table(
     Column("policy_id", ForeignKey("policies.id"), primary_key=True),
     Column("generation", Integer, nullable=False),
     Column("until", UtcDateTime, nullable=False),
+    Index("ix_container_wraps_policy_id_container_id", "policy_id", "container_id"),
 )

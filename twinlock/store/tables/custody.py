@@ -15,7 +15,7 @@ from sqlalchemy import (
     UniqueConstraint,
 )
 
-from twinlock.store.tables.base import Json, Serial, UtcDateTime, metadata
+from twinlock.store.tables.base import Json, Serial, UtcDateTime, metadata, partial
 
 policies = Table(
     "policies",
@@ -120,6 +120,7 @@ policy_key_copies = Table(
     Column("identity", String(200), nullable=False),
     Column("ciphertext", LargeBinary, nullable=False),
     ForeignKeyConstraint(["policy_id", "generation"], ["policy_keys.policy_id", "policy_keys.generation"]),
+    Index("ix_policy_key_copies_uri", "uri"),
 )
 
 availability_keys = Table(
@@ -128,6 +129,7 @@ availability_keys = Table(
     Column("policy_id", ForeignKey("policies.id"), primary_key=True),
     Column("uri", String(500), primary_key=True),
     Column("state", String(10), nullable=False),
+    Index("ix_availability_keys_state", "state"),
 )
 
 # Law 8: every revocation and every lifting of one, by a rising number; the newest number is the epoch. `announced`
@@ -142,6 +144,7 @@ revocations = Table(
     Column("publisher", String(100), nullable=False),
     Column("announced", Boolean, nullable=False),
     Index("ix_revocations_policy_id", "policy_id"),
+    partial("ix_revocations_untold", "number", where="announced IS false"),
 )
 
 # Law 8: the custodian processes that may serve, and the newest epoch that each has confirmed, on the database's clock.
@@ -169,6 +172,8 @@ audit_entries = Table(
     Column("policy_id", String(36)),
     Column("detail", Json, nullable=False),
     Column("mac", LargeBinary(32), nullable=False),
+    Index("ix_audit_entries_at_writer_sequence", "at", "writer", "sequence"),
+    Index("ix_audit_entries_tenant_id_at_writer_sequence", "tenant_id", "at", "writer", "sequence"),
 )
 
 # Law 9: whose signatures count, at the custodian and at its callers. A key belongs to one name for good.

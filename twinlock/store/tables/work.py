@@ -2,7 +2,7 @@
 
 from sqlalchemy import BigInteger, Boolean, Column, ForeignKey, Index, Integer, LargeBinary, String, Table
 
-from twinlock.store.tables.base import Json, UtcDateTime, metadata
+from twinlock.store.tables.base import Json, UtcDateTime, metadata, partial
 
 # Every request, from its first receipt on: whose it is, what exactly was asked, whether it was let in (law 13: settled
 # once, and never asked again), and how it ended, which is what a waiting command reads. Kept for good.
@@ -23,7 +23,7 @@ requests = Table(
     Index("ix_requests_correlation", "correlation"),
 )
 
-# What a mass assignment came to, a row a container: events carry counts only.
+# What a mass assignment came to, a row a container: events carry counts only. Kept for a while.
 assignment_outcomes = Table(
     "assignment_outcomes",
     metadata,
@@ -31,6 +31,8 @@ assignment_outcomes = Table(
     Column("container", String(320), primary_key=True),
     Column("outcome", String(10), nullable=False),
     Column("reason", String(500), nullable=False),
+    Column("at", UtcDateTime),  # none for what was noted by a program that did not know of it
+    Index("ix_assignment_outcomes_at", "at"),
 )
 
 # Which policy a tenant's sites of a geo are under, or on their way to; no row before the first registration.
@@ -72,10 +74,14 @@ jobs = Table(
     Column("progressed_at", UtcDateTime),
     Column("target_at", UtcDateTime),
     Column("overdue", String(8)),
-    Index("ix_jobs_worker_tenant_id_turn", "worker", "tenant_id", "turn"),
+    Index("ix_jobs_worker_tenant_id_turn_id", "worker", "tenant_id", "turn", "id"),
+    Index("ix_jobs_worker_tenant_id_not_before", "worker", "tenant_id", "not_before"),
     Index("ix_jobs_worker_not_before", "worker", "not_before"),
     Index("ix_jobs_correlation", "correlation"),
     Index("ix_jobs_container_id", "container_id"),
+    partial("ix_jobs_lease_owner", "lease_owner", where="lease_owner IS NOT NULL"),
+    partial("ix_jobs_untold", "worker", "target_at", where="overdue IS NULL"),
+    partial("ix_jobs_overdue", "policy_id", where="overdue IS NOT NULL"),
 )
 
 # The tenant with the lowest turn has waited longest.
@@ -85,6 +91,7 @@ turns = Table(
     Column("worker", String(40), primary_key=True),
     Column("tenant_id", String(36), primary_key=True),
     Column("turn", BigInteger, nullable=False),
+    Index("ix_turns_worker_turn", "worker", "turn"),
 )
 
 # The broker never holds more wake-ups of a worker than it has rows here: a wake-up needs a free slot.
