@@ -152,8 +152,9 @@ class EmbeddedIncoming:
 
 async def _unhandled(unit: Unit, rows: Sequence[dict[str, Any]]) -> Sequence[dict[str, Any]]:
     """Leave out what its consumer has handled, so that no repetition is ever prepared; a forgery goes on to be told."""
-    columns = (inbox.c.consumer, inbox.c.publisher, inbox.c.source, inbox.c.id, inbox.c.digest)
-    query = select(*columns).where(inbox.c.id.in_({row["id"] for row in rows}))
+    columns = [inbox.c[name] for name in _KEY]
+    same = [column.in_({row[column.name] for row in rows}) for column in columns]
+    query = select(*columns, inbox.c.digest).where(*same)
     handled = {tuple(row) for row in await unit.rows(query)} if rows else set()
     return [row for row in rows if (*_key(row), hashlib.sha256(row["body"]).digest()) not in handled]
 

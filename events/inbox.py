@@ -9,14 +9,15 @@ from dataclasses import dataclass
 from datetime import datetime
 from typing import Any
 
-from sqlalchemy import and_, delete, or_, select
+from sqlalchemy import and_, or_, select
 
 from events.transport import Message
 from schemas.names import COLLECTOR
 from twinlock.errors import TwinlockError
 from twinlock.store.once import insert_once
+from twinlock.store.pruning import prune
 from twinlock.store.tables.bus import inbox
-from twinlock.store.unit import Reader, Unit
+from twinlock.store.unit import Reader, Store, Unit
 
 _KEY = (inbox.c.consumer, inbox.c.publisher, inbox.c.source, inbox.c.id)
 
@@ -67,9 +68,9 @@ async def handled(reader: Reader, entry: Entry) -> bool:
 
 async def handled_among(reader: Reader, entries: Sequence[Entry]) -> Sequence[bool]:
     """Tell for each message whether it was handled before, by the same body or by another one: `admit` tells which."""
-    query = select(*_KEY).where(
-        inbox.c.consumer.in_({entry.consumer for entry in entries}), inbox.c.id.in_({entry.id for entry in entries})
-    )
+    # By every part of the key: the index has nothing for an id alone.
+    parts = zip(*(entry.key for entry in entries), strict=True)
+    query = select(*_KEY).where(*(column.in_(set(part)) for column, part in zip(_KEY, parts, strict=True)))
     known = {tuple(row) for row in await reader.rows(query)}
     return [entry.key in known for entry in entries]
 
@@ -99,11 +100,10 @@ def _row(unit: Unit, entry: Entry) -> dict[str, Any]:
     }
 
 
-async def forget(unit: Unit, consumer: str, before: datetime) -> int:
+async def forget(store: Store, consumer: str, before: datetime) -> int:
     """Remove a consumer's rows older than `before`, also those of its dead letters.
 
     Nothing older may ever be delivered again, but a request with its outcome.
     """
     letters = and_(inbox.c.consumer == COLLECTOR, inbox.c.publisher == consumer)
-    own = or_(inbox.c.consumer == consumer, letters)
-    return (await unit.execute(delete(inbox).where(own, inbox.c.at < before))).rowcount
+    return await prune(store, inbox.c.at, before, or_(inbox.c.consumer == consumer, letters))

@@ -28,7 +28,8 @@ def _due(sender: str, owner: str, now: datetime) -> ColumnElement[bool]:
 
 async def anything_due(reader: Reader, sender: str, owner: str, now: datetime) -> bool:
     """Tell whether a relay would find anything to lease."""
-    return await reader.row(select(outbox.c.number).where(_due(sender, owner, now)).limit(1)) is not None
+    due = select(outbox.c.number).where(_due(sender, owner, now)).order_by(outbox.c.number).limit(1)
+    return await reader.row(due) is not None
 
 
 async def lease(unit: Unit, owner: str, seconds: float, most: int, after: int) -> Sequence[Row[Any]]:
@@ -61,7 +62,8 @@ async def put_off(unit: Unit, owner: str, delays: Mapping[int, float]) -> None:
         await unit.execute(_PUT_OFF, rows)
 
 
-async def free(unit: Unit, owner: str) -> None:
-    """Give back whatever a relay holds: the trouble is not the rows'."""
-    held = update(outbox).where(outbox.c.lease_owner == owner)
-    await unit.execute(held.values(lease_owner=None, lease_until=None))
+async def free(unit: Unit, owner: str, numbers: Collection[int]) -> None:
+    """Give back what a relay still holds of these: the trouble is not the rows'."""
+    held = update(outbox).where(outbox.c.number.in_(numbers), outbox.c.lease_owner == owner)
+    if numbers:
+        await unit.execute(held.values(lease_owner=None, lease_until=None))

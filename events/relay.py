@@ -59,6 +59,7 @@ class Relay:
         self._jitter = jitter
         self._observer = observer or Unobserved()
         self._owner = new_id()
+        self._held: frozenset[int] = frozenset()
         self._sweeping = asyncio.Lock()  # two sweeps of one relay would take each other's leases for their own
 
     async def pass_once(self) -> int:
@@ -72,7 +73,7 @@ class Relay:
         """Give back what a pass that was cut still holds, so that the next relay need not wait for the lease's end."""
         try:
             async with self._store.begin(_MARK) as unit:
-                await leasing.free(unit, self._owner)
+                await leasing.free(unit, self._owner, self._held)
         except Exception as error:  # noqa: BLE001  # the lease lapses by itself, and how a process ends is told already
             log.warning("what is held of the outbox can't be given back: %s", type(error).__name__)
 
@@ -102,7 +103,7 @@ class Relay:
     async def _anything(self) -> bool:
         async with self._store.read() as reader:
             if isinstance(self._transport, JoinedTransport):
-                return await reader.row(select(outbox.c.number).limit(1)) is not None
+                return await reader.row(select(outbox.c.number).order_by(outbox.c.number).limit(1)) is not None
             return await leasing.anything_due(reader, self._store.sender, self._owner, self._store.clock.now())
 
     def _pause(self, failures: int) -> float:
@@ -128,6 +129,7 @@ class Relay:
             return await self._dispatch_joined(self._transport, after)
         async with self._store.begin(_MARK) as unit:
             rows = await leasing.lease(unit, self._owner, self._settings.lease, self._settings.batch, after)
+            self._held = frozenset(row.number for row in rows)
         if not rows:
             return rows, 0
         reach(CrashPoint.BEFORE_DISPATCH)
@@ -144,7 +146,7 @@ class Relay:
             return await self._transport.publish(messages)
         except Exception:
             async with self._store.begin(_MARK) as unit:
-                await leasing.free(unit, self._owner)
+                await leasing.free(unit, self._owner, self._held)
             raise
 
     async def _settle(self, unit: Unit, rows: Sequence[Row[Any]], taken: Sequence[Message]) -> None:

@@ -17,6 +17,8 @@ from twinlock.store.tables.work import jobs, turns, wake_slots
 from twinlock.store.text import storable
 from twinlock.store.unit import Cause, Reader, StaleRead, Store, Unit
 
+_TENANTS = 8  # whose jobs are looked at where somebody claims at the same moment: more than there are replicas
+
 
 @dataclass(frozen=True, slots=True)
 class NewJob:
@@ -141,26 +143,21 @@ def _of_owner(worker: str, owner: str) -> Select[*tuple[Any, ...]]:
 
 async def _next_due(unit: Unit, worker: str) -> Row[Any] | None:
     due = _due(worker, unit.clock.now())
-    waiting = exists(select(jobs.c.id).where(due, jobs.c.tenant_id == turns.c.tenant_id))
-    turn = select(turns.c.tenant_id).where(turns.c.worker == worker, waiting).order_by(turns.c.turn).limit(1)
-    tenant = await unit.scalar(turn.with_for_update(skip_locked=True))
-    if tenant is not None:
-        job = select(jobs).where(due, jobs.c.tenant_id == tenant).order_by(jobs.c.turn, jobs.c.id).limit(1)
-        if (row := await unit.row(job.with_for_update(skip_locked=True))) is not None:
+    has_work = exists(select(jobs.c.id).where(due, jobs.c.tenant_id == turns.c.tenant_id))
+    waiting = select(turns.c.tenant_id).where(turns.c.worker == worker, has_work).order_by(turns.c.turn)
+    tenant = await unit.scalar(waiting.limit(1).with_for_update(skip_locked=True))
+    if tenant is not None and (row := await unit.row(_first_of(due, tenant))) is not None:
+        return row
+    # Every tenant that waits has its turn taken by now: a job that nobody claims, whoever's turn it is.
+    for other in await unit.rows(waiting.limit(_TENANTS)):
+        if (row := await unit.row(_first_of(due, other.tenant_id))) is not None:
             return row
-    return await unit.row(_any_due(worker, due))
+    return None
 
 
-def _any_due(worker: str, due: Any) -> Select[*tuple[Any, ...]]:
-    """Select a due job that nobody claims now, whoever's turn it is: every tenant that waits has its turn taken."""
-    return (
-        select(jobs)
-        .join(turns, and_(turns.c.worker == worker, turns.c.tenant_id == jobs.c.tenant_id))
-        .where(due)
-        .order_by(turns.c.turn, jobs.c.turn, jobs.c.id)
-        .limit(1)
-        .with_for_update(of=jobs, skip_locked=True)
-    )
+def _first_of(due: Any, tenant_id: str) -> Select[*tuple[Any, ...]]:
+    own = (due, jobs.c.tenant_id == tenant_id)
+    return select(jobs).where(*own).order_by(jobs.c.turn, jobs.c.id).limit(1).with_for_update(skip_locked=True)
 
 
 def _due(worker: str, now: datetime) -> Any:

@@ -2,6 +2,7 @@
 
 from collections.abc import Iterable, Mapping
 from dataclasses import dataclass
+from datetime import datetime
 from typing import Any
 
 from sqlalchemy import delete, func, insert, select
@@ -9,8 +10,9 @@ from sqlalchemy import delete, func, insert, select
 from events.answers import answer
 from events.handler import Asked
 from schemas.identifiers import RequestOutcome
+from twinlock.store.pruning import prune
 from twinlock.store.tables.work import assignment_outcomes
-from twinlock.store.unit import Reader, Unit
+from twinlock.store.unit import Reader, Store, Unit
 
 _MOST_REASON = 500
 
@@ -37,8 +39,14 @@ async def note(unit: Unit, list_id: str, assigned: Iterable[str], rejected: Mapp
     row = assignment_outcomes.c
     names = [name for name, _outcome, _reason in found]
     await unit.execute(delete(assignment_outcomes).where(row.job_id == list_id, row.container.in_(names)))
-    rows = [{"job_id": list_id, "container": name, "outcome": out, "reason": why} for name, out, why in found]
+    shared = {"job_id": list_id, "at": unit.clock.now()}
+    rows = [{**shared, "container": name, "outcome": out, "reason": why} for name, out, why in found]
     await unit.execute(insert(assignment_outcomes), rows)
+
+
+async def forget(store: Store, before: datetime) -> int:
+    """Forget what was noted of containers before a moment, and count the rows; answers have the counts for good."""
+    return await prune(store, assignment_outcomes.c.at, before)
 
 
 async def count(reader: Reader, list_id: str) -> Counts:

@@ -4,7 +4,7 @@ from collections import defaultdict
 from datetime import datetime, timedelta
 from typing import Any
 
-from sqlalchemy import Row, func, select, update
+from sqlalchemy import Row, select, update
 
 from schemas.facts import AlertRaised
 from schemas.identifiers import Audience, Severity
@@ -21,24 +21,23 @@ _WORK = ("assign", "roll", "reencrypt")
 _BATCH = 500
 
 _job = jobs.c
-_since = func.coalesce(_job.target_at, _job.created_at)
 
 
 async def look(store: Store, worker: str, settings: WorkerSettings) -> None:
     """Tell of a worker's jobs that are overdue, one alert a policy."""
     before = store.clock.now() - timedelta(seconds=settings.overdue_seconds)
-    late = (_job.worker == worker, _job.kind.in_(_WORK), _job.overdue.is_(None), _since <= before)
+    late = (_job.worker == worker, _job.kind.in_(_WORK), _job.overdue.is_(None), _job.target_at <= before)
     async with store.read() as reader:
         if await reader.scalar(select(_job.id).where(*late).limit(1)) is None:
             return
     async with store.begin(Cause(new_id())) as unit:
         query = (
-            select(_job.id, _job.policy_id, _job.done, _job.total, _job.trouble, _since.label("since"))
+            select(_job.id, _job.policy_id, _job.done, _job.total, _job.trouble, _job.target_at)
             .add_columns(containers.c.name.label("container"), tenants.c.name.label("tenant"))
             .join(containers, containers.c.id == _job.container_id, isouter=True)
             .join(tenants, tenants.c.id == _job.tenant_id)
         )
-        rows = await unit.rows(query.where(*late).order_by(_since).limit(_BATCH).with_for_update(of=jobs))
+        rows = await unit.rows(query.where(*late).order_by(_job.target_at).limit(_BATCH).with_for_update(of=jobs))
         await _tell(unit, rows, settings)
         await unit.execute(update(jobs).where(_job.id.in_([row.id for row in rows])).values(overdue=TOLD))
 

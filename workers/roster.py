@@ -2,11 +2,10 @@
 
 from collections.abc import Awaitable, Callable, Mapping, Sequence
 from dataclasses import dataclass, field
-from datetime import timedelta
+from functools import partial
 from typing import Any
 
 from events.handler import Handler
-from events.inbox import forget
 from schemas.event import Event
 from schemas.names import (
     ALERT_EMITTER,
@@ -29,8 +28,7 @@ from twinlock.custody.port import Custodian, Recovering
 from twinlock.custody.remote.messages import LIFETIME_SECONDS
 from twinlock.purging.resuming import SWEEP
 from twinlock.store.unit import Cause, Store, new_id
-from workers import overdue, wakeups
-from workers.alert_emitter import episodes
+from workers import forgetting, overdue, wakeups
 from workers.alert_emitter.hearing import HEARD, Hear
 from workers.alert_emitter.look import look
 from workers.alert_emitter.posting import Post, give_up_strangers
@@ -110,7 +108,7 @@ def _assigns(place: Workplace) -> Handlers:
 
 
 def _assigner_upkeep(place: Workplace) -> Sequence[Periodic]:
-    return _reconcilers(place, DEP_ASSIGNER)
+    return (*_reconcilers(place, DEP_ASSIGNER), _forgets(place, "old lists", forgetting.forget_lists))
 
 
 def _reencrypts(place: Workplace) -> Handlers:
@@ -149,17 +147,16 @@ def _reconcilers(place: Workplace, worker: str) -> Sequence[Periodic]:
             settings.overdue_look_seconds,
             lambda: overdue.look(store, worker, settings),
         ),
-        _forgetting(place, worker),
+        _forgets_receipts(place, worker),
     )
 
 
-def _forgetting(place: Workplace, worker: str) -> Periodic:
-    return Periodic(f"forget old receipts of {worker}", place.settings.forget_seconds, lambda: _forget(place, worker))
+def _forgets(place: Workplace, what: str, forget: Callable[[Store, WorkerSettings], Awaitable[None]]) -> Periodic:
+    return Periodic(f"forget {what}", place.settings.forget_seconds, lambda: forget(place.store, place.settings))
 
 
-async def _forget(place: Workplace, worker: str) -> None:
-    async with place.store.begin(Cause(new_id())) as unit:
-        await forget(unit, worker, unit.clock.now() - timedelta(seconds=place.settings.inbox_keep))
+def _forgets_receipts(place: Workplace, worker: str) -> Periodic:
+    return _forgets(place, f"old receipts of {worker}", partial(forgetting.forget_receipts, worker))
 
 
 def _serves(_place: Workplace) -> Handlers:
@@ -170,6 +167,7 @@ def _refresher_upkeep(place: Workplace) -> Sequence[Periodic]:
     settings = place.settings
     return (
         Periodic("forget taken calls", settings.forget_seconds, lambda: replays.forget(place.store, LIFETIME_SECONDS)),
+        _forgets(place, "old counts of vault operations", forgetting.forget_operations),
         *_telling(place),
         Periodic("forget custodians that are gone", register.GONE_SECONDS, lambda: register.forget(place.store)),
     )
@@ -238,14 +236,9 @@ def _emitter_upkeep(place: Workplace) -> Sequence[Periodic]:
             settings.reconcile_seconds,
             lambda: give_up_strangers(place.store, place.webhooks),
         ),
-        Periodic("forget old signals", settings.forget_seconds, lambda: _forget_signals(place)),
-        _forgetting(place, ALERT_EMITTER),
+        _forgets(place, "old alerts", forgetting.forget_alerts),
+        _forgets_receipts(place, ALERT_EMITTER),
     )
-
-
-async def _forget_signals(place: Workplace) -> None:
-    async with place.store.begin(Cause(new_id())) as unit:
-        await episodes.forget(unit, unit.clock.now() - timedelta(seconds=place.settings.inbox_keep))
 
 
 ROSTER: Mapping[str, Duties] = {

@@ -18,7 +18,10 @@ class WorkerSettings:
     reconcile_seconds: float = 1.0
     lost_wake_seconds: float = 900.0
     forget_seconds: float = 3600.0
-    inbox_keep: float = 30 * 86400.0
+    inbox_keep: float = 30 * 86400.0  # receipts, and the signals of alerts that are over
+    lists_keep: float = 90 * 86400.0  # what became of each container of an assignment
+    alerts_keep: float = 90 * 86400.0  # alerts that are over; not shorter than `inbox_keep`
+    operations_keep: float = 400 * 86400.0  # how often vaults were asked: a year's costs, and the month that began it
     alert_look_seconds: float = 5.0
     alert_grace_seconds: float = 10.0  # longer than a transaction takes that raises one
     take_up_grace_seconds: float = 10.0  # for the fact that tells of an approved request, before its row is looked at

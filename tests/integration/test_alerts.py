@@ -318,8 +318,7 @@ async def test_quiet(world: "World") -> None:
 async def test_forgetting(store: Store) -> None:
     """Old signals go, but for those that an open alert still counts."""
     await hear(store, *EPISODES[:7], EPISODES[13])
-    async with store.begin(CAUSE) as unit:
-        await forget(unit, START + timedelta(days=1))
+    await forget(store, START + timedelta(days=1))
     async with store.read() as reader:
         left = await reader.scalar(select(func.count()).select_from(alert_signals))
 

@@ -489,8 +489,7 @@ async def test_forgotten_by_the_inbox(bus: Bus, clock: ManualClock) -> None:
     original = message(PORTAL, *REFRESH)
     await bus.take(original)
     clock.advance(1e9)
-    async with bus.store.begin(CAUSE) as unit:
-        await forget(unit, DEP_ASSIGNER, clock.now())
+    await forget(bus.store, DEP_ASSIGNER, clock.now())
     await bus.remove(PORTAL)
     await bus.take(original, brought_by(DEP_ASSIGNER, original))
 
@@ -505,8 +504,7 @@ async def test_given_up_and_forgotten(bus: Bus, clock: ManualClock) -> None:
     bus.handlers[RefreshRequested.type].refuse = True
     await bus.take(message(PORTAL, *REFRESH))
     clock.advance(1e9)
-    async with bus.store.begin(CAUSE) as unit:
-        await forget(unit, DEP_ASSIGNER, clock.now())
+    await forget(bus.store, DEP_ASSIGNER, clock.now())
     bus.handlers[RefreshRequested.type].refuse = False
     bus.broker.retry_letters()
     await bus.take()

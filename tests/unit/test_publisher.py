@@ -111,8 +111,7 @@ async def test_publish_again_much_later(store: Store, publisher: Publisher, cloc
     await publisher.publish(body())
     await dispatch(store)
     clock.advance(1e9)
-    async with store.begin(Cause("test")) as unit:
-        await forget(unit, DEP_ASSIGNER, clock.now())
+    await forget(store, DEP_ASSIGNER, clock.now())
     await publisher.publish(body())
 
     assert [] == await outgoing(store)

@@ -10,6 +10,7 @@ from sqlalchemy import func, select
 from schemas.identifiers import PolicyState, Workload
 from twinlock.custody.decision import AvailabilityKeyState
 from twinlock.keys.authority import authority
+from twinlock.store.pruning import prune
 from twinlock.store.tables.content import containers
 from twinlock.store.tables.custody import (
     audit_entries,
@@ -19,7 +20,7 @@ from twinlock.store.tables.custody import (
     root_keys,
     vault_operations,
 )
-from twinlock.store.unit import Reader
+from twinlock.store.unit import Reader, Store
 
 
 @dataclass(frozen=True, slots=True)
@@ -141,6 +142,11 @@ async def costs_of(reader: Reader, tenant_id: str, month: Month, settings: CostS
     keys = {vault: len(found) for vault, found in (await _keys(reader, tenant_id, month)).items()}
     vaults = sorted({*operations, *keys})
     return [VaultCost(vault, operations[vault], keys.get(vault, 0), settings.of(vault)) for vault in vaults]
+
+
+async def forget(store: Store, before: date) -> int:
+    """Forget what was asked on days before this one, and count the rows."""
+    return await prune(store, vault_operations.c.day, before)
 
 
 async def users_of(reader: Reader, tenant_id: str) -> int:

@@ -2,11 +2,10 @@
 
 from datetime import datetime, timedelta
 
-from sqlalchemy import delete
-
 from twinlock.store.once import insert_once
+from twinlock.store.pruning import prune
 from twinlock.store.tables.custody import taken_requests
-from twinlock.store.unit import Cause, Store, Unit, new_id
+from twinlock.store.unit import Store, Unit
 
 
 async def take(unit: Unit, caller: str, request_id: str, until: datetime) -> bool:
@@ -17,6 +16,4 @@ async def take(unit: Unit, caller: str, request_id: str, until: datetime) -> boo
 
 async def forget(store: Store, after: float) -> int:
     """Forget ids that expired more than `after` seconds ago, when no replica's clock lets them in, and count them."""
-    async with store.begin(Cause(new_id())) as unit:
-        before = unit.clock.now() - timedelta(seconds=after)
-        return (await unit.execute(delete(taken_requests).where(taken_requests.c.until < before))).rowcount
+    return await prune(store, taken_requests.c.until, store.clock.now() - timedelta(seconds=after))

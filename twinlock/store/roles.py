@@ -109,6 +109,7 @@ _CUSTODIAN: Rights = {
     # Compared, under a lock, before what was seen of it is kept; pins refer to this column, so nobody can change it.
     "root_keys": "UPDATE (slot)",
     "root_key_looks": "INSERT, UPDATE",
+    "vault_operations": "INSERT, UPDATE (count), DELETE",  # it forgets what is a year old
     "custodians": "INSERT, UPDATE, DELETE",
     "taken_requests": "INSERT, DELETE",
     "policy_key_copies": "SELECT",

@@ -10,13 +10,14 @@ from dataclasses import dataclass
 from datetime import datetime
 from typing import Any
 
-from sqlalchemy import ColumnElement, Row, delete, func, insert, select, update
+from sqlalchemy import ColumnElement, Row, Select, delete, exists, func, insert, select, update
 
 from schemas.facts import AlertChanged
 from schemas.identifiers import PROVIDER, AlertNews, AlertState, Severity
+from twinlock.store.pruning import prune
 from twinlock.store.tables.alerts import alert_signals, alerts
 from twinlock.store.tables.tenants import tenants
-from twinlock.store.unit import Reader, Unit, new_id
+from twinlock.store.unit import Reader, Store, Unit, new_id
 from workers.alert_emitter.kinds import Topic
 
 log = logging.getLogger(__name__)
@@ -185,18 +186,34 @@ def _signal_row(signal: Signal) -> dict[str, Any]:
     return {"topic": signal.topic.key, "at": signal.at, "raises": signal.raises, **kept}
 
 
-async def forget(unit: Unit, before: datetime) -> int:
+async def forget(store: Store, before: datetime) -> int:
     """Remove old signals, but for those of alerts that are still open: nothing older is ever delivered again."""
-    still = select(alerts.c.topic).where(alerts.c.state == AlertState.OPEN)
-    return (await unit.execute(delete(alert_signals).where(_signal.at < before, _signal.topic.not_in(still)))).rowcount
+    still = select(alerts.c.topic).where(alerts.c.ongoing.is_not(None))
+    return await prune(store, _signal.at, before, _signal.topic.not_in(still))
+
+
+async def forget_resolved(store: Store, before: datetime) -> int:
+    """Remove alerts that were over by then; their signals have to be forgotten already, or a late one opens them."""
+    return await prune(store, alerts.c.resolved_at, before)
 
 
 async def forget_tenants(unit: Unit) -> None:
     """Remove the alerts of tenants that were removed, once they are over and that was told."""
     row = alerts.c
-    removed = (row.tenant != PROVIDER, row.tenant.not_in(select(tenants.c.name)))
-    gone = (row.state == AlertState.RESOLVED, *removed)
+    removed = [found.tenant for found in await unit.rows(_removed())]
+    if not removed:
+        return
+    gone = (row.tenant.in_(removed), row.ongoing.is_(None))
     topics = [found.topic for found in await unit.rows(select(row.topic).where(*gone).distinct().limit(_TOPICS))]
     if topics:
         await unit.execute(delete(alert_signals).where(_signal.topic.in_(topics)))
         await unit.execute(delete(alerts).where(row.topic.in_(topics), *gone))
+
+
+def _removed() -> Select[Any]:
+    """Name the tenants of alerts that are not there any more, by one step in an index a tenant, however many alerts."""
+    first = select(func.min(alerts.c.tenant).label("name")).cte("told", recursive=True)
+    following = select(func.min(alerts.c.tenant)).where(alerts.c.tenant > first.c.name).correlate(first)
+    told = first.union_all(select(following.scalar_subquery()).where(first.c.name.is_not(None)))
+    there = exists().where(tenants.c.name == told.c.name)
+    return select(told.c.name.label("tenant")).where(told.c.name != PROVIDER, ~there).limit(_TOPICS)

@@ -10,7 +10,7 @@ from typing import Any
 
 from sqlalchemy import Row, Select, select
 
-from schemas.identifiers import PROVIDER, AlertState, Audience, PolicyState, Slot
+from schemas.identifiers import PROVIDER, Audience, PolicyState, Slot
 from twinlock.custody import sealing
 from twinlock.custody.decision import ROOT_SLOTS, remember
 from twinlock.keys.ports import Outcome
@@ -35,7 +35,7 @@ async def look(store: Store, grace_seconds: float) -> int:
     before = store.clock.now() - timedelta(seconds=grace_seconds)
     while True:
         async with store.read() as reader:
-            query = select(alerts).where(alerts.c.state == AlertState.OPEN, alerts.c.id > after)
+            query = select(alerts).where(alerts.c.ongoing.is_not(None), alerts.c.id > after)
             rows = await reader.rows(query.order_by(alerts.c.id).limit(_BATCH))
             over = await _over(reader, store, [row for row in rows if row.last_seen <= before])
         for row in over:
@@ -56,7 +56,8 @@ async def _over(reader: Reader, store: Store, rows: Sequence[Row[Any]]) -> list[
         return []
     situations = await _situations(reader, {row.policy for row in rows if row.policy})
     going_on = await _going_on(reader)
-    there = {PROVIDER, *(row.name for row in await reader.rows(select(tenants.c.name)))}
+    named = select(tenants.c.name).where(tenants.c.name.in_({row.tenant for row in rows}))
+    there = {PROVIDER, *(row.name for row in await reader.rows(named))}
     now = store.clock.now()
     return [
         row

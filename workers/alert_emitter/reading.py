@@ -6,7 +6,6 @@ from typing import Any
 
 from sqlalchemy import Row, select
 
-from schemas.identifiers import AlertState
 from twinlock.store.tables.alerts import alerts
 from twinlock.store.unit import Reader, Store
 
@@ -18,7 +17,7 @@ async def listing(reader: Reader, *, only_open: bool = False, tenant: str | None
     """Return alerts, the oldest first."""
     query = select(alerts).order_by(alerts.c.first_seen, alerts.c.id)
     if only_open:
-        query = query.where(alerts.c.state == AlertState.OPEN)
+        query = query.where(alerts.c.ongoing.is_not(None))
     if tenant is not None:
         query = query.where(alerts.c.tenant == tenant)
     return await reader.rows(query)

@@ -74,7 +74,7 @@ class Sender:
 
     async def _claim(self) -> Sequence[Row[Any]]:
         own = (_row.consumer == self._consumer, _row.not_before <= self._store.clock.now())
-        due = select(deliveries).where(*own).order_by(_row.number).limit(_BATCH)
+        due = select(deliveries).where(*own).order_by(_row.not_before, _row.number).limit(_BATCH)
         async with self._store.read() as reader:
             if await reader.row(due) is None:
                 return ()
