@@ -1,6 +1,5 @@
-"""Who and what the story is about; in a fleet that goes on, every telling has a tenant and vaults of its own."""
+"""Who and what the story is about; in a fleet that goes on, every telling has a tenant and keys of its own."""
 
-import secrets
 from collections.abc import Mapping
 from dataclasses import dataclass
 from pathlib import Path
@@ -13,7 +12,11 @@ class Cast:
     """Name a tenant, and what belongs to it."""
 
     tenant: str
-    mark: str = ""
+    places: tuple[str, str] = (
+        "local://vault-1",
+        "local://vault-2",
+    )  # what stands before the name of a key in each vault
+    mark: str = ""  # what stands behind it
 
     @property
     def policy(self) -> str:
@@ -36,21 +39,14 @@ class Cast:
         return "EUR"
 
     @property
-    def vaults(self) -> tuple[str, str]:
-        """Name the two vaults."""
-        return f"vault-1{self.mark}", f"vault-2{self.mark}"
-
-    @property
     def document_keys(self) -> tuple[str, str]:
         """Name a key for documents in each of the two vaults."""
-        first, second = self.vaults
-        return f"local://{first}/docs", f"local://{second}/docs"
+        return self._keys("docs")
 
     @property
     def keys(self) -> tuple[str, str]:
-        """Name a key in each of two vaults."""
-        first, second = self.vaults
-        return f"local://{first}/mail", f"local://{second}/mail"
+        """Name a key in each of the two vaults."""
+        return self._keys("mail")
 
     @property
     def ann(self) -> str:
@@ -77,13 +73,6 @@ class Cast:
         """Return all mail."""
         return [source for each in self.mailboxes.values() for source in each]
 
-
-def alone() -> Cast:
-    """Return the cast of a home that nobody else uses."""
-    return Cast("contoso")
-
-
-def among_others() -> Cast:
-    """Return a cast that no earlier telling had."""
-    mark = f"-{secrets.token_hex(4)}"
-    return Cast(f"contoso{mark}", mark)
+    def _keys(self, name: str) -> tuple[str, str]:
+        first, second = self.places
+        return f"{first}/{name}{self.mark}", f"{second}/{name}{self.mark}"

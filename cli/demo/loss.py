@@ -8,7 +8,7 @@ from collections.abc import Callable, Collection
 from typing import Any
 
 from cli.demo import proof
-from cli.demo.cast import alone
+from cli.demo.cast import Cast
 from cli.demo.mail import CALENDAR, Mail
 from cli.demo.stage import Stage
 from twinlock.keys.signing import SigningKey, public_to_pem
@@ -26,9 +26,9 @@ over_seconds = 2.0      # 30 s by default: how long both vaults are silent befor
 cooling_off_seconds = 3.0      # 72 h by default: how long a purge can be cancelled; never less than the first two
 """
 _APPROVERS = ("ann", "bob")
-_CAST = alone()
+_CAST = Cast("contoso")
 _LOST, _NEW = _CAST.keys, ("local://vault-3/mail", "local://vault-4/mail")
-_FIRST, _SECOND = _CAST.vaults
+_FIRST, _SECOND = "vault-1", "vault-2"
 _TRIES = 25  # a read asks one of the two vaults, by chance, and the other where that one fails
 _DUE_SECONDS = 60.0
 

@@ -22,7 +22,7 @@ def bring_in(stage: Stage) -> str:
     again = stage.twinlock(f"site import {cast.site} {LIBRARY}")
     stage.prove("a second import finds nothing new", f"{again['files']} files" if again["files"] else "")
     for uri in cast.document_keys:
-        stage.twinlock(f"key create {uri}")
+        stage.vaults.create(uri)
     first, second = cast.document_keys
     made = f"policy create --tenant {cast.tenant} --name docs --workload site --geo {cast.geo}"
     policy = stage.twinlock(f"{made} --key {first} --key {second}")
@@ -39,21 +39,21 @@ def bring_in(stage: Stage) -> str:
 
 def lose_a_vault(stage: Stage) -> str:
     """Have one vault turn slow and die while a file is read."""
-    cast = stage.cast
-    stage.say("The first vault turns slow: a read waits for it a moment only, and asks the other one.")
-    stage.twinlock(f"vault delay {cast.vaults[0]} {SLOW_SECONDS}")
-    _read(stage, NOTES)
-    stage.say(f"Then it dies, in the middle of a read of {LARGE}: the read goes on, and so does the next one.")
-    with stage.reading(f"site cat {cast.site} {LARGE}") as stream:
+    vaults = stage.vaults
+    if vaults.can_be_slow:
+        stage.say("The first vault turns slow: a read waits for it a moment only, and asks the other one.")
+        vaults.slow_down(SLOW_SECONDS)
+        _read(stage, NOTES)
+    stage.say(f"{vaults.end} in the middle of a read of {LARGE}: the read goes on, and so does the next one.")
+    with stage.reading(f"site cat {stage.cast.site} {LARGE}") as stream:
         came = hashlib.sha256(stream.read(_FIRST))
-        stage.twinlock(f"vault outage {cast.vaults[0]} on")
+        vaults.close()
         while chunk := stream.read(_FIRST):
             came.update(chunk)
     _compare(stage, LARGE, came.hexdigest())
     _read(stage, NOTES)
-    stage.twinlock(f"vault outage {cast.vaults[0]} off")
-    stage.twinlock(f"vault delay {cast.vaults[0]} 0")
-    return "reads go on with one vault slow, then dead"
+    vaults.open()
+    return "reads go on with one vault slow, then dead" if vaults.can_be_slow else "reads go on with one vault closed"
 
 
 def compare(stage: Stage) -> str:

@@ -7,6 +7,7 @@ import contextlib
 import io
 import json
 import os
+import secrets
 import shlex
 import subprocess
 import sys
@@ -20,7 +21,9 @@ from typing import IO, Any
 from rich.console import Console
 
 from cli.command import Flags
-from cli.demo.cast import alone, among_others
+from cli.demo.cast import Cast
+from cli.demo.servers import Customer, OpenBaoVaults
+from cli.demo.vaults import EmbeddedVaults, Stopped, Vaults
 from cli.entry import INTERRUPTED
 from cli.home import SETTINGS
 from cli.output import Result, Table, emit
@@ -45,10 +48,6 @@ def _at_home(home: Path) -> Iterator[None]:
         os.environ.update(own)
 
 
-class Stopped(Exception):
-    """Say that a command did not do what the story needs to go on."""
-
-
 @dataclass(slots=True)
 class Step:
     """Hold one line of the table; it holds while nothing speaks against it."""
@@ -60,16 +59,25 @@ class Step:
 
 
 class Stage:
-    """Run commands in a folder, with a home in it, as a person would; or, with its settings, on a fleet."""
+    """Run commands in a folder, with a home in it, as a person would; or, with its settings, on a fleet.
 
-    def __init__(self, folder: Path, twinlock: Twinlock, fleet: Settings | None = None) -> None:
+    A fleet goes on, and every telling there has a tenant and keys of its own; those of `customer` are on servers.
+    """
+
+    def __init__(
+        self, folder: Path, twinlock: Twinlock, fleet: Settings | None = None, customer: Customer | None = None
+    ) -> None:
         self.folder = folder
         self.home = fleet.home if fleet else folder / "home"
         self.is_fleet = fleet is not None
         self.stored = [self.home]
         if fleet and fleet.objects_folder is not None:
             self.stored.append(fleet.objects_folder)
-        self.cast = among_others() if fleet else alone()
+        mark = f"-{secrets.token_hex(4)}" if fleet else ""
+        self.vaults: Vaults = EmbeddedVaults(mark, self.twinlock)
+        if customer:
+            self.vaults = OpenBaoVaults(mark, customer, self._typed)
+        self.cast = Cast(f"contoso{mark}", self.vaults.places, self.vaults.mark)
         self.steps: list[Step] = []
         self.folders = (f"sandbox-out/{number}" for number in count(1))  # to export into
         self._twinlock = twinlock
@@ -111,7 +119,7 @@ class Stage:
 
     def twinlock(self, line: str) -> Any:
         """Type a command that has to succeed; return its document."""
-        self._print(f"   $ twinlock {line}", "cyan")
+        self._typed(f"twinlock {line}")
         code, out = self._run(line)
         if code != 0:
             raise Stopped(f"`twinlock {line}` ended with exit code {code}")
@@ -119,7 +127,7 @@ class Stage:
 
     def refused(self, line: str) -> str:
         """Type a command that has to be refused; return what it says, or nothing where it succeeds."""
-        self._print(f"   $ twinlock {line}", "cyan")
+        self._typed(f"twinlock {line}")
         with contextlib.redirect_stderr(io.StringIO()) as err:
             code, _ = self._run(line)
         said = err.getvalue().splitlines()
@@ -130,7 +138,7 @@ class Stage:
     @contextlib.contextmanager
     def reading(self, line: str) -> Iterator[IO[bytes]]:
         """Type a command that has to succeed, in a process of its own, and lend its output while it is written."""
-        self._print(f"   $ twinlock {line}", "cyan")
+        self._typed(f"twinlock {line}")
         command = [sys.executable, "-c", "from cli.entry import main; main()", *shlex.split(line)]
         with subprocess.Popen(command, stdout=subprocess.PIPE) as process:  # noqa: S603  # what the story types
             assert process.stdout is not None  # noqa: S101  # narrows the type
@@ -168,6 +176,9 @@ class Stage:
         if code == INTERRUPTED:
             raise KeyboardInterrupt
         return code, out.getvalue()
+
+    def _typed(self, line: str) -> None:
+        self._print(f"   $ {line}", "cyan")
 
     def _print(self, text: str, style: str = "") -> None:
         self._console.print(text, style=style or None, markup=False, soft_wrap=True)

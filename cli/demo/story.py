@@ -14,9 +14,11 @@ from cli.demo import library, loss, proof, sites
 from cli.demo import mail as sources
 from cli.demo.library import LARGE_BYTES
 from cli.demo.mail import COPIES, Mail
-from cli.demo.stage import Stage, Stopped, Twinlock
+from cli.demo.servers import Customer
+from cli.demo.stage import Stage, Twinlock
+from cli.demo.vaults import Stopped
 from cli.entry import INTERRUPTED
-from cli.failures import FAILED, explain
+from cli.failures import FAILED, UsageFault, explain
 from cli.home import LOG
 from cli.output import Failure, complain
 from cli.settings import PREFIX, Settings, load_settings
@@ -25,11 +27,21 @@ from twinlock.errors import TwinlockError
 _PAUSE = 2.0  # seconds between two tries
 
 
-def run(keep: Path | None, twinlock: Twinlock, copies: int = COPIES, large_bytes: int = LARGE_BYTES) -> int:
-    """Tell the story in a temporary home, or in the folder to keep; return the exit code."""
+def run(
+    keep: Path | None,
+    twinlock: Twinlock,
+    copies: int = COPIES,
+    large_bytes: int = LARGE_BYTES,
+    customer: Path | None = None,
+) -> int:
+    """Tell the story in a temporary home, or in the folder to keep; return the exit code.
+
+    On a fleet, `customer` is the file with the customer's own logins to the vaults of the story.
+    """
     try:
         with _folder(keep) as folder:
-            stage = Stage(folder, twinlock, _fleet())
+            fleet = _fleet()
+            stage = Stage(folder, twinlock, fleet, _customer(customer, fleet))
             with stage.set():
                 library.make(stage.folder, large_bytes)
                 return _tell(stage, copies, keep is not None)
@@ -48,6 +60,15 @@ def _fleet() -> Settings | None:
         return None
     settings = load_settings()
     return settings if settings.is_fleet else None
+
+
+def _customer(file: Path | None, fleet: Settings | None) -> Customer | None:
+    if file is not None and fleet is None:
+        raise UsageFault(
+            "only a fleet has the provider's side of a customer's own vaults",
+            hint="without --customer the story is told with embedded vaults",
+        )
+    return Customer.read(file) if file is not None else None
 
 
 @contextmanager
@@ -99,7 +120,7 @@ def _set_up(stage: Stage, mail: Mail) -> str:
         stage.twinlock("init")
     stage.twinlock(f"tenant add {cast.tenant}")
     for uri in cast.keys:
-        stage.twinlock(f"key create {uri}")
+        stage.vaults.create(uri)
     made = stage.twinlock(
         f"policy create --tenant {cast.tenant} --name mail --workload mailbox --key {cast.keys[0]} --key {cast.keys[1]}"
     )
@@ -172,7 +193,7 @@ def _rotate(stage: Stage, mail: Mail) -> str:
     stage.say("The customer adds a new version to its keys; a refresh brings the policy onto it.")
     before = _versions(stage.twinlock(f"policy show {cast.policy}"))
     for uri in cast.keys:
-        stage.twinlock(f"key rotate {uri}")
+        stage.vaults.rotate(uri)
     after = _versions(stage.twinlock(f"policy refresh {cast.policy}"))
     stage.say(f"versions in use before: {' and '.join(before)}; after: {' and '.join(after)}")
     moved = before == ["1", "1"] and after == ["2", "2"]
@@ -185,13 +206,13 @@ def _revoke(stage: Stage, mail: Mail) -> str:
     cast = stage.cast
     stage.say("The customer disables both keys: nobody reads any more, until a key is back.")
     for uri in cast.keys:
-        stage.twinlock(f"key disable {uri}")
+        stage.vaults.disable(uri)
     refused = _until_refused(stage)
     stage.prove("a person's read is refused", "" if refused else "it was not refused")
     left = refused and any(proof.paths(stage.folder / refused))
     stage.prove("it left nothing behind", "a file was written" if left else "")
     for uri in cast.keys:
-        stage.twinlock(f"key enable {uri}")
+        stage.vaults.enable(uri)
     _until_served(stage)
     _export(stage, mail, "healed", cast.ben)
     return "refused while the keys are disabled, then served again"
