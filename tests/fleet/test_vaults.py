@@ -3,7 +3,6 @@
 import contextlib
 import io
 import re
-import tomllib
 from collections.abc import Iterator
 from pathlib import Path
 
@@ -129,13 +128,3 @@ def test_may_not(vaults: ComposeVaults, name: str, login: str, method: str, path
         vaults.api(name, method, path, {}, vaults.token(name, login))
 
     assert refused.value.status == 403
-
-
-def test_customer_of_nobody(vaults: ComposeVaults, tmp_path: Path, capfd: pytest.CaptureFixture[str]) -> None:
-    """Without a fleet the customer's logins lead nowhere, and a file with one of them is none."""
-    code = story.run(None, run, customer=vaults.customer)
-    found = tomllib.loads(vaults.customer.read_text())["servers"]
-
-    assert code == 2
-    assert "only a fleet has the provider's side" in capfd.readouterr().err
-    assert {vaults.address(each) for each in CUSTOMERS} == set(found)
