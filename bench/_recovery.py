@@ -40,7 +40,7 @@ from twinlock.store.tables.tenants import tenants
 from twinlock.store.tables.work import geos
 from twinlock.store.unit import Cause, Store, new_id
 from twinlock.vaults.directory import VaultDirectory
-from twinlock.vaults.memory import MemoryVault
+from twinlock.vaults.software.memory import MemoryVault
 from workers.roster import Workplace, handlers_of, routes_of, upkeep_of
 from workers.runtime import Fleet
 from workers.settings import WorkerSettings

@@ -13,7 +13,7 @@ from cli.session import Session
 from twinlock.custody.port import Probe, service
 from twinlock.keys.ports import Outcome
 from twinlock.vaults.administration import KeyState, KeyStatus
-from twinlock.vaults.local import LocalVault
+from twinlock.vaults.software.local import LocalVault
 
 noun = typer.Typer(help="Root keys.")
 

@@ -8,7 +8,7 @@ import typer
 from cli.command import command
 from cli.output import Result
 from cli.session import Session
-from twinlock.vaults.local import SCHEME
+from twinlock.vaults.software.local import SCHEME
 
 VaultName = Annotated[str, typer.Argument(metavar="VAULT", help="The vault's name, with or without local://.")]
 

@@ -35,7 +35,7 @@ from twinlock.custody.wiping import wipe
 from twinlock.store.tables.content import containers
 from twinlock.store.tables.tenants import tenants
 from twinlock.store.unit import Cause, Store, new_id
-from twinlock.vaults.local import LocalVault
+from twinlock.vaults.software.local import LocalVault
 
 TENANT, NAME, GEO = "drill", "drill", "DRILL"
 _PATIENCE = 90.0  # of the readers in the sandbox, longer than the proof of an outage takes

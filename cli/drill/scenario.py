@@ -9,7 +9,7 @@ from twinlock.custody.fate import bound_seconds, silent_bound_seconds
 from twinlock.custody.port import InitiatorClass
 from twinlock.custody.settings import CustodySettings
 from twinlock.keys.ports import Outcome
-from twinlock.vaults.local import LocalVault
+from twinlock.vaults.software.local import LocalVault
 
 ROOTS = ("local://drill-a/root", "local://drill-b/root")
 _VAULTS = ("drill-a", "drill-b")

@@ -31,7 +31,7 @@ from twinlock.errors import TwinlockError
 from twinlock.keys.ports import Clock
 from twinlock.keys.signing import SigningKey
 from twinlock.store.unit import Store
-from twinlock.vaults.local import LocalVault
+from twinlock.vaults.software.local import LocalVault
 from workers.recovery_handler.purge_means import PurgeMeans
 from workers.roster import Workplace
 

@@ -10,7 +10,7 @@ from twinlock.keys.ports import Clock, DestroyingVault
 from twinlock.vaults.availability import AvailabilityVaults
 from twinlock.vaults.canary import Canary, WithCanary
 from twinlock.vaults.directory import Adapter, VaultDirectory
-from twinlock.vaults.local import SCHEME, LocalVault
+from twinlock.vaults.software.local import SCHEME, LocalVault
 
 
 @asynccontextmanager

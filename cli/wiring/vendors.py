@@ -12,10 +12,10 @@ from twinlock.vaults.aws.uris import parse_key_arn
 from twinlock.vaults.azure.uris import HTTPS as AZURE
 from twinlock.vaults.azure.uris import parse_azure_uri
 from twinlock.vaults.directory import Adapter
-from twinlock.vaults.local import SCHEME as LOCAL
 from twinlock.vaults.openbao.uris import HTTP, HTTPS, parse_bao_uri
 from twinlock.vaults.pkcs11.uris import SCHEME as PKCS11
 from twinlock.vaults.pkcs11.uris import parse_pkcs11_uri
+from twinlock.vaults.software.local import SCHEME as LOCAL
 from twinlock.vaults.uris import parse_key_uri, scheme_of
 
 

@@ -44,10 +44,10 @@ from twinlock.vaults.administration import (
 )
 from twinlock.vaults.azure.availability import AzureAvailabilityVault
 from twinlock.vaults.azure.vault import AzureVault
-from twinlock.vaults.local import LocalVault
-from twinlock.vaults.memory import MemoryVault
 from twinlock.vaults.openbao.availability import OpenBaoAvailabilityVault
 from twinlock.vaults.openbao.vault import AES, OpenBaoVault
+from twinlock.vaults.software.local import LocalVault
+from twinlock.vaults.software.memory import MemoryVault
 
 PAYLOAD, CONTEXT = bytes(range(64)), b"a policy key's place"
 

@@ -10,7 +10,7 @@ from cryptography.hazmat.primitives.ciphers.aead import AESGCM
 
 from twinlock.keys import aead
 from twinlock.keys.secret import SecretKey
-from twinlock.vaults import material
+from twinlock.vaults.software import material
 
 _PREFIX = 12  # bytes of a spelling that are looked up; enough that chance finds nothing
 _PAGE = 4096

@@ -15,7 +15,7 @@ from twinlock.approvals.telling import keep
 from twinlock.crashpoints import CrashPoint
 from twinlock.keys.ports import Destruction
 from twinlock.keys.signing import SigningKey, public_to_pem
-from twinlock.vaults.local import LocalVault
+from twinlock.vaults.software.local import LocalVault
 
 if TYPE_CHECKING:
     from tests.faults.conftest import Home

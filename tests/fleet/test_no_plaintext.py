@@ -22,8 +22,8 @@ from twinlock.keys.secret import KEY_BYTES, SecretKey
 from twinlock.keys.wrap import unwrap_key
 from twinlock.store.tables.content import container_keys, containers
 from twinlock.store.tables.custody import policy_key_copies
-from twinlock.vaults.material import RsaMaterial
-from twinlock.vaults.records import NamedKeys
+from twinlock.vaults.software.material import RsaMaterial
+from twinlock.vaults.software.records import NamedKeys
 
 PLANTED = bytes(range(100, 132))  # what a key looks like: this one has to be found, on the wires and on the disk
 ADDRESS = f"{PLANTED.hex()}@acme.example"

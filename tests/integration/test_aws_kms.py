@@ -30,7 +30,7 @@ from twinlock.vaults.aws.reasons import Reason, VaultFault
 from twinlock.vaults.aws.settings import AwsAccount, AwsSettings
 from twinlock.vaults.aws.vault import KmsVault
 from twinlock.vaults.directory import VaultDirectory
-from twinlock.vaults.memory import MemoryVault
+from twinlock.vaults.software.memory import MemoryVault
 
 pytestmark = pytest.mark.servers
 

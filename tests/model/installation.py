@@ -24,7 +24,7 @@ from twinlock.keys.signing import SigningKey
 from twinlock.store.engine import open_engine
 from twinlock.store.unit import Cause, Store
 from twinlock.vaults.directory import VaultDirectory
-from twinlock.vaults.memory import MemoryVault
+from twinlock.vaults.software.memory import MemoryVault
 
 T = TypeVar("T")
 CAUSE = Cause("test")

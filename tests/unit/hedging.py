@@ -18,7 +18,7 @@ from twinlock.keys.ports import Outcome, WrappedKey
 from twinlock.keys.root_payload import seal
 from twinlock.keys.secret import SecretKey
 from twinlock.vaults.directory import VaultDirectory
-from twinlock.vaults.memory import MemoryVault
+from twinlock.vaults.software.memory import MemoryVault
 
 ROOTS = {Slot.A: "memory://east/root", Slot.B: "memory://west/root"}
 # Parts of two are exact as floats: what is due at one moment is so in the test as well. No answer meets the deadline.

@@ -7,7 +7,7 @@ import pytest
 from twinlock.clock import ManualClock
 from twinlock.keys.ports import DestroyingVault, Misconfigured, WrappedKey
 from twinlock.vaults.availability import AvailabilityVaults
-from twinlock.vaults.memory import MemoryVault
+from twinlock.vaults.software.memory import MemoryVault
 
 PAYLOAD, CONTEXT = bytes(range(64)), b"a policy key's place"
 

@@ -14,7 +14,7 @@ from twinlock.vaults import canary as module
 from twinlock.vaults.aws.settings import AwsAccount, AwsSettings
 from twinlock.vaults.aws.vault import KmsVault
 from twinlock.vaults.canary import KEPT, Canary, WithCanary
-from twinlock.vaults.memory import MemoryVault
+from twinlock.vaults.software.memory import MemoryVault
 
 THEIRS, OURS = "memory://customer/root", "memory://provider/canary"
 BODY, CONTEXT = bytes(PAYLOAD_BYTES), b"context"

@@ -25,7 +25,7 @@ from twinlock.keys.ports import Outcome
 from twinlock.store.tables.custody import evidence, policies, verdicts
 from twinlock.store.tables.tenants import tenants
 from twinlock.store.unit import Store
-from twinlock.vaults.memory import MemoryVault
+from twinlock.vaults.software.memory import MemoryVault
 
 DELAYS = st.one_of(st.integers(0, 24).map(lambda n: n / 8), st.just(NEVER))
 ANSWERS = st.builds(Answer, st.sampled_from([*Outcome, Outcome.OK, Outcome.UNAVAILABLE, Outcome.DENIED]), DELAYS)

@@ -19,7 +19,7 @@ from twinlock.custody.settings import HedgeSettings
 from twinlock.keys.errors import KeyWipedError
 from twinlock.keys.ports import Outcome
 from twinlock.keys.secret import SecretKey
-from twinlock.vaults.memory import MemoryVault
+from twinlock.vaults.software.memory import MemoryVault
 
 T = TypeVar("T")
 

@@ -16,9 +16,9 @@ from cryptography.hazmat.primitives.asymmetric import rsa
 
 from twinlock.clock import ManualClock
 from twinlock.keys.ports import Denied, Misconfigured, Unavailable, Unclear, VaultFailure
-from twinlock.vaults import local_folder
 from twinlock.vaults.administration import KeyStatus, VaultTrouble, WrongKeyState
-from twinlock.vaults.local import LocalVault
+from twinlock.vaults.software import folder
+from twinlock.vaults.software.local import LocalVault
 
 URI, AVAILABILITY = "local://contoso/root", "local://provider/policy-1"
 PAYLOAD, CONTEXT = bytes(range(64)), b"place"
@@ -197,7 +197,7 @@ RACE = """
 import asyncio, sys
 from pathlib import Path
 from twinlock.clock import SystemClock
-from twinlock.vaults.local import LocalVault
+from twinlock.vaults.software.local import LocalVault
 
 async def main():
     vault = LocalVault(Path(sys.argv[1]), SystemClock())
@@ -228,7 +228,7 @@ async def test_stuck_lock(vault: LocalVault, root: Path, monkeypatch: pytest.Mon
     """A vault whose lock someone keeps is unavailable for changes, which is no evidence, and still unwraps (law 5)."""
     await vault.create(AVAILABILITY)
     wrapped = await vault.wrap(AVAILABILITY, PAYLOAD, CONTEXT)
-    monkeypatch.setattr(local_folder, "_LOCK_SECONDS", 0.0)
+    monkeypatch.setattr(folder, "_LOCK_SECONDS", 0.0)
     with (root / "provider" / ".lock").open("rb") as lock:
         fcntl.flock(lock, fcntl.LOCK_EX)
         with pytest.raises(Unavailable) as caught:
@@ -360,7 +360,7 @@ async def _confused(vault: LocalVault) -> VaultFailure:
 async def test_full_file(vault: LocalVault, root: Path, monkeypatch: pytest.MonkeyPatch) -> None:
     """A change that would make a file too large to be read again is refused."""
     await vault.create_root_key(URI)
-    monkeypatch.setattr(local_folder, "_LARGEST_FILE", key_file(root).stat().st_size + 100)
+    monkeypatch.setattr(folder, "_LARGEST_FILE", key_file(root).stat().st_size + 100)
     with pytest.raises(WrongKeyState, match="no more versions"):
         await vault.rotate(URI)
 

@@ -15,7 +15,7 @@ from twinlock.keys.ports import (
     Unclear,
     VaultFailure,
 )
-from twinlock.vaults.memory import MemoryVault
+from twinlock.vaults.software.memory import MemoryVault
 
 URI, OTHER = "local://contoso-1/root", "local://contoso-2/root"
 KINDS = {

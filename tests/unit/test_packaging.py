@@ -16,7 +16,7 @@ from packaging.utils import canonicalize_name
 ROOT = Path(__file__).parents[2]
 PACKAGES = ["schemas", "twinlock", "events", "workers", "cli"]
 # The only files that may hold key bytes or call a primitive.
-CRYPTOGRAPHY_USERS = ["twinlock/keys/*.py", "twinlock/vaults/local.py", "twinlock/vaults/material.py"]
+CRYPTOGRAPHY_USERS = ["twinlock/keys/*.py", "twinlock/vaults/software/*.py"]
 
 
 def _pyproject() -> dict[str, Any]:

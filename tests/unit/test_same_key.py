@@ -11,7 +11,7 @@ from twinlock.custody.guards import Guards
 from twinlock.custody.operations import Account
 from twinlock.custody.settings import GuardSettings
 from twinlock.keys.ports import KeyDescription, WrappedKey
-from twinlock.vaults.memory import MemoryVault
+from twinlock.vaults.software.memory import MemoryVault
 
 URI = "memory://contoso/root"
 

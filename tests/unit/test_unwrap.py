@@ -12,7 +12,7 @@ from twinlock.keys.ports import Corrupt, Outcome, Unavailable, WrappedKey
 from twinlock.keys.root_payload import seal
 from twinlock.keys.secret import SecretKey
 from twinlock.vaults.directory import VaultDirectory
-from twinlock.vaults.memory import MemoryVault
+from twinlock.vaults.software.memory import MemoryVault
 
 A, B = "memory://east/root", "memory://west/root"
 ROOTS = {Slot.A: A, Slot.B: B}

@@ -8,7 +8,7 @@ from twinlock.clock import ManualClock
 from twinlock.keys.ports import Misconfigured
 from twinlock.vaults.administration import AdministrationError, BadKeyUri
 from twinlock.vaults.directory import VaultDirectory
-from twinlock.vaults.memory import MemoryVault
+from twinlock.vaults.software.memory import MemoryVault
 from twinlock.vaults.uris import KeyUri, parse_key_uri
 
 GOOD = ["local://a/b", "local://contoso-1/root.2030_a", f"local://{'v' * 63}/{'k' * 63}", "local://0/a..b"]
@@ -105,9 +105,8 @@ def test_any_text(uri: str) -> None:
 
 
 def test_directory(directory: VaultDirectory, memory: MemoryVault) -> None:
-    """A scheme leads to its adapter, and a key to the vault it is in."""
+    """A scheme leads to its adapter, and a key to its one text."""
     assert memory is directory.of("local://contoso-1/root")
-    assert "local://contoso-1" == directory.vault_name("local://contoso-1/root")
     assert "local://contoso-1/root" == directory.canonical("local://contoso-1/root")
 
 
@@ -116,19 +115,11 @@ def test_unknown_scheme(directory: VaultDirectory, uri: str) -> None:
     """A scheme that no adapter knows is our own mistake, and a person is told which ones there are."""
     with pytest.raises(Misconfigured) as caught:
         directory.of(uri)
-    for ask in (directory.canonical, directory.vault_name):
-        with pytest.raises(BadKeyUri) as refused:
-            ask(uri)
+    with pytest.raises(BadKeyUri) as refused:
+        directory.canonical(uri)
 
-        assert "local:" in refused.value.hint
+    assert "local:" in refused.value.hint
     assert (uri, "bad-uri") == (caught.value.uri, caught.value.raw)
-
-
-def test_same_name_other_scheme(memory: MemoryVault) -> None:
-    """Vaults of two schemes are two vaults, whatever their names."""
-    directory = VaultDirectory({"local": memory, "bao": memory})
-
-    assert directory.vault_name("local://contoso/a") != directory.vault_name("bao://contoso/a")
 
 
 def test_no_uri(memory: MemoryVault) -> None:

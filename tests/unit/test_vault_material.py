@@ -9,7 +9,7 @@ from cryptography.hazmat.primitives.asymmetric.types import PrivateKeyTypes
 from cryptography.hazmat.primitives.ciphers.aead import AESGCM
 
 from twinlock.keys.secret import SecretKey
-from twinlock.vaults.material import (
+from twinlock.vaults.software.material import (
     AES_GCM,
     RSA_OAEP,
     AesMaterial,
@@ -19,7 +19,7 @@ from twinlock.vaults.material import (
     generate_rsa_key,
     parse,
 )
-from twinlock.vaults.reasons import Reason, VaultFault
+from twinlock.vaults.software.reasons import Reason, VaultFault
 
 PAYLOAD, CONTEXT = bytes(range(64)), b"place"
 OAEP = padding.OAEP(padding.MGF1(hashes.SHA256()), hashes.SHA256(), None)

@@ -25,7 +25,7 @@ async def test_aws(tmp_path: Path, clock: ManualClock) -> None:
                 await availability.describe(uri)
             raw.append(caught.value.raw)
 
-        assert VAULT == directory.vault_name(KEY)
+        assert KEY == directory.canonical(KEY)
         assert ["no-identity none", "bad-uri"] == raw
         with pytest.raises(BadKeyUri, match="is an alias"):
             directory.canonical(ALIAS)

@@ -9,7 +9,7 @@ from sqlalchemy import func, select
 
 from schemas.identifiers import PolicyState, Workload
 from twinlock.custody.decision import AvailabilityKeyState
-from twinlock.keys.authority import authority
+from twinlock.keys.uris import vault_of
 from twinlock.store.pruning import prune
 from twinlock.store.tables.content import containers
 from twinlock.store.tables.custody import (
@@ -173,7 +173,7 @@ async def _keys(reader: Reader, tenant_id: str, month: Month) -> Mapping[str, se
             uris.append(row.uri)
     found: defaultdict[str, set[str]] = defaultdict(set)
     for uri in uris:
-        found[authority(uri)].add(uri)
+        found[vault_of(uri)].add(uri)
     return found
 
 

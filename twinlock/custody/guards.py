@@ -17,8 +17,8 @@ from twinlock.custody.observing import Observer, Unobserved
 from twinlock.custody.operations import Account, Operation, Tally
 from twinlock.custody.port import Asker, InitiatorClass
 from twinlock.custody.settings import GuardSettings
-from twinlock.keys.authority import authority
 from twinlock.keys.ports import Clock, Outcome, Unavailable, VaultFailure
+from twinlock.keys.uris import vault_of
 
 log = logging.getLogger(__name__)
 
@@ -137,7 +137,7 @@ class Guards:
     @contextmanager
     def around(self, uri: str, account: Account, operation: Operation) -> Iterator[None]:
         """Guard the one call of a vault that the block makes; raise `Unavailable` where it must not be made now."""
-        vault = authority(uri)
+        vault = vault_of(uri)
         breaker = self._breaker(vault)
         self._admit(vault, breaker, uri, account.tenant_id)
         self.tally.note(vault, account, operation)

@@ -23,8 +23,8 @@ from twinlock.custody.settings import CustodySettings
 from twinlock.custody.unwrap import SlotAsker, Unwrapped, Vaults, no_answer
 from twinlock.custody.view import learn
 from twinlock.custody.wiping import wipe
-from twinlock.keys.authority import name_of
 from twinlock.keys.ports import Clock, DestroyingVault, Destruction
+from twinlock.keys.uris import name_of
 from twinlock.store.tables.custody import policies
 from twinlock.store.unit import Reader, Store
 

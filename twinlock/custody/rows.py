@@ -10,9 +10,9 @@ from twinlock.custody.decision import AvailabilityKeyState
 from twinlock.custody.operations import Account
 from twinlock.custody.policies import Policy, load_policy
 from twinlock.errors import NotFound
-from twinlock.keys.authority import authority
 from twinlock.keys.context import PolicyKeyContext
 from twinlock.keys.ports import WrappedKey
+from twinlock.keys.uris import vault_of
 from twinlock.store.tables.custody import availability_keys, policies, policy_key_copies, policy_keys
 from twinlock.store.unit import Reader
 
@@ -41,7 +41,7 @@ class StoredPolicyKey:
     def vault(self, slot: Slot) -> str:
         """Name what answers for a slot, nothing where the copy is gone."""
         copy = self.copies.get(slot)
-        return "" if copy is None else authority(copy.uri)
+        return "" if copy is None else vault_of(copy.uri)
 
 
 async def read_policy(reader: Reader, policy_id: str, *, lock: bool = False) -> Policy:

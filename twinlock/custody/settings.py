@@ -4,7 +4,7 @@ import hashlib
 from dataclasses import dataclass, field
 
 from schemas.identifiers import Workload
-from twinlock.keys.authority import key_at, name_of
+from twinlock.keys.uris import key_at, name_of
 
 
 @dataclass(frozen=True, slots=True)

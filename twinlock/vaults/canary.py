@@ -19,7 +19,7 @@ from twinlock.keys.ports import (
     WrappedKey,
 )
 from twinlock.keys.root_payload import PAYLOAD_BYTES
-from twinlock.vaults.directory import Adapter, Located
+from twinlock.vaults.directory import Adapter
 
 CONTEXT = b"twinlock canary"
 KEPT = 30.0  # seconds for which what it said is believed: a thousand tenants' refusals ask it once
@@ -81,7 +81,7 @@ class WithCanary:
     def __repr__(self) -> str:
         return f"{type(self).__name__}({self._vault!r})"
 
-    def locate(self, uri: str) -> Located:
+    def locate(self, uri: str) -> object:
         """Split a URI into its parts, or raise BadKeyUri."""
         return self._vault.locate(uri)
 

@@ -10,20 +10,11 @@ from twinlock.vaults.uris import scheme_of, shown
 CLASSIFIER = "directory/1"
 
 
-class Located(Protocol):
-    """Hold the parts of a key's URI; `str` gives the canonical text."""
-
-    @property
-    def vault_uri(self) -> str:
-        """Name the vault apart from every vault of every other scheme."""
-        ...
-
-
 class Adapter(Vault, Protocol):
     """Be a vault that also knows how its own URIs are written."""
 
-    def locate(self, uri: str) -> Located:
-        """Split a URI into its parts, or raise BadKeyUri."""
+    def locate(self, uri: str) -> object:
+        """Split a URI into its parts, whose `str` is the canonical text, or raise BadKeyUri."""
         ...
 
 
@@ -44,13 +35,6 @@ class VaultDirectory:
             raise Misconfigured(
                 f"{fault.detail}; {fault.hint}", uri=uri, raw="bad-uri", classifier=CLASSIFIER
             ) from None
-
-    def vault_name(self, uri: str) -> str:
-        """Name the vault apart from all others, scheme included, or raise BadKeyUri.
-
-        The two slots of a policy are in two vaults when these names differ.
-        """
-        return self._adapter(uri).locate(uri).vault_uri
 
     def canonical(self, uri: str) -> str:
         """Return the one text by which a key is stored and compared, or raise BadKeyUri."""

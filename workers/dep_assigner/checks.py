@@ -8,8 +8,8 @@ from sqlalchemy import func, select
 from schemas.identifiers import PROVIDER, SERVICE_POLICIES, PolicyState, Workload
 from schemas.requests import PolicyRequested
 from twinlock.custody.port import Probe
-from twinlock.keys.authority import authority, copied
 from twinlock.keys.ports import Outcome
+from twinlock.keys.uris import copied, vault_of
 from twinlock.store.tables.custody import policies
 from twinlock.store.tables.tenants import tenants
 from twinlock.store.unit import Reader
@@ -96,7 +96,7 @@ def check_pair(uris: Sequence[str]) -> Sequence[FailedCheck]:
     """Check that the two root keys lie in two different vaults."""
     if len({copied(uri) for uri in uris}) < len(uris):
         return [FailedCheck("two-keys", uris[1], "it is the other key, or its copy in another region; use another key")]
-    vaults = {authority(uri).lower() for uri in uris}
+    vaults = {vault_of(uri).lower() for uri in uris}
     if len(vaults) == len(uris):
         return []
     return [FailedCheck("two-vaults", uris[1], "it lies in the vault of the other key; use a key in another")]

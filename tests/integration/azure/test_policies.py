@@ -17,7 +17,7 @@ from twinlock.store.engine import open_engine
 from twinlock.store.unit import Cause, Store
 from twinlock.vaults.availability import AvailabilityVaults
 from twinlock.vaults.directory import VaultDirectory
-from twinlock.vaults.memory import MemoryVault
+from twinlock.vaults.software.memory import MemoryVault
 
 
 async def test_pair_of_two_vendors(bench: Bench, clock: ManualClock, sqlite_template: Path) -> None:

@@ -42,7 +42,7 @@ from twinlock.store.tables.custody import (
 from twinlock.store.tables.tenants import tenants
 from twinlock.store.unit import Cause, Store, Unit
 from twinlock.vaults.directory import VaultDirectory
-from twinlock.vaults.memory import MemoryVault
+from twinlock.vaults.software.memory import MemoryVault
 
 CAUSE = Cause("test")
 MAC_KEY = bytes(32)

@@ -16,7 +16,7 @@ from twinlock.custody.settings import CustodySettings, GuardSettings
 from twinlock.keys.ports import KeyDescription, Outcome
 from twinlock.store.tables.custody import root_keys
 from twinlock.store.unit import Cause
-from twinlock.vaults.memory import MemoryVault
+from twinlock.vaults.software.memory import MemoryVault
 
 if TYPE_CHECKING:
     from tests.integration.custody.conftest import Custody

@@ -24,7 +24,7 @@ from twinlock.store.tables.custody import policies
 from twinlock.store.tables.work import jobs
 from twinlock.store.unit import Cause, Store
 from twinlock.vaults.directory import VaultDirectory
-from twinlock.vaults.memory import MemoryVault
+from twinlock.vaults.software.memory import MemoryVault
 from workers.dep_assigner.expansion import ROLL
 from workers.mailbox_reencryptor.orders import PURPOSE
 

@@ -20,7 +20,7 @@ from cryptography.hazmat.primitives.ciphers.aead import AESGCM
 from twinlock.keys.guarded import Guarded
 from twinlock.keys.root_payload import PAYLOAD_BYTES
 from twinlock.keys.secret import KEY_BYTES, SecretKey
-from twinlock.vaults.reasons import Reason, VaultFault
+from twinlock.vaults.software.reasons import Reason, VaultFault
 
 RSA_OAEP = "RSA-OAEP-256"
 AES_GCM = "AES-256-GCM"

@@ -6,10 +6,10 @@ from typing import TypeVar
 
 from twinlock.keys.ports import Clock, KeyDescription
 from twinlock.vaults.administration import AdministrationError, KeyExists, KeyState, WrongKeyState
-from twinlock.vaults.material import AES_GCM, Material, generate_aes
-from twinlock.vaults.reasons import Reason, VaultFault, refusal
-from twinlock.vaults.records import KeyRecord, NamedKeys, Purpose, make_key, name_key
-from twinlock.vaults.shelf import KeyShelf
+from twinlock.vaults.software.material import AES_GCM, Material, generate_aes
+from twinlock.vaults.software.reasons import Reason, VaultFault, refusal
+from twinlock.vaults.software.records import KeyRecord, NamedKeys, Purpose, make_key, name_key
+from twinlock.vaults.software.shelf import KeyShelf
 from twinlock.vaults.uris import KeyUri, check_name, parse_key_uri
 
 T = TypeVar("T")

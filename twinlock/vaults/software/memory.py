@@ -16,9 +16,9 @@ from twinlock.keys.ports import (
     Unclear,
     VaultFailure,
 )
-from twinlock.vaults.material import generate_aes
-from twinlock.vaults.shelf import MemoryShelf
-from twinlock.vaults.software import SoftwareVault
+from twinlock.vaults.software.material import generate_aes
+from twinlock.vaults.software.shelf import MemoryShelf
+from twinlock.vaults.software.vault import SoftwareVault
 
 _CLASSIFIER = "memory/1"
 _FAILURES: dict[Outcome, type[VaultFailure]] = {

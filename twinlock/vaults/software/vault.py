@@ -4,10 +4,10 @@ from collections.abc import Callable
 from typing import TypeVar
 
 from twinlock.keys.ports import Destruction, KeyDescription, WrappedKey
-from twinlock.vaults.material import check_payload, generate_aes
-from twinlock.vaults.reasons import Reason, VaultFault, classify
-from twinlock.vaults.records import KeyRecord, NamedKeys, Purpose, make_key, name_key
-from twinlock.vaults.software_admin import SoftwareAdministration
+from twinlock.vaults.software.administration import SoftwareAdministration
+from twinlock.vaults.software.material import check_payload, generate_aes
+from twinlock.vaults.software.reasons import Reason, VaultFault, classify
+from twinlock.vaults.software.records import KeyRecord, NamedKeys, Purpose, make_key, name_key
 from twinlock.vaults.uris import KeyUri
 
 T = TypeVar("T")

@@ -3,8 +3,8 @@
 from collections.abc import Callable
 from typing import Protocol
 
-from twinlock.vaults.reasons import Reason, VaultFault
-from twinlock.vaults.records import NamedKeys
+from twinlock.vaults.software.reasons import Reason, VaultFault
+from twinlock.vaults.software.records import NamedKeys
 from twinlock.vaults.uris import KeyUri
 
 Step = Callable[[NamedKeys | None], NamedKeys]

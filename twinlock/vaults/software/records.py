@@ -13,8 +13,8 @@ from pydantic import AwareDatetime, BaseModel, ConfigDict, Field, PrivateAttr
 
 from twinlock.keys.ports import KeyDescription
 from twinlock.vaults.administration import KeyState, KeyStatus
-from twinlock.vaults.material import Material, parse
-from twinlock.vaults.reasons import Reason, VaultFault
+from twinlock.vaults.software.material import Material, parse
+from twinlock.vaults.software.reasons import Reason, VaultFault
 
 
 class _Record(BaseModel):

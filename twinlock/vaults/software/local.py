@@ -9,9 +9,9 @@ from typing import TypeVar
 from cryptography.hazmat.primitives.asymmetric.rsa import RSAPrivateKey
 
 from twinlock.keys.ports import Clock
-from twinlock.vaults.local_folder import FolderShelf
-from twinlock.vaults.material import RsaMaterial, generate_rsa_key
-from twinlock.vaults.software import SoftwareVault
+from twinlock.vaults.software.folder import FolderShelf
+from twinlock.vaults.software.material import RsaMaterial, generate_rsa_key
+from twinlock.vaults.software.vault import SoftwareVault
 
 SCHEME = "local"
 _THREADS = 4

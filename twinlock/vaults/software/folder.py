@@ -24,9 +24,9 @@ from typing import Final
 
 from pydantic import ValidationError
 
-from twinlock.vaults.reasons import Reason, VaultFault
-from twinlock.vaults.records import NamedKeys
-from twinlock.vaults.shelf import Step
+from twinlock.vaults.software.reasons import Reason, VaultFault
+from twinlock.vaults.software.records import NamedKeys
+from twinlock.vaults.software.shelf import Step
 from twinlock.vaults.uris import KeyUri
 
 _LOCK: Final = ".lock"

@@ -2,7 +2,7 @@
 
 import pytest
 
-from twinlock.keys.authority import authority, key_at, name_of
+from twinlock.keys.uris import key_at, name_of, vault_of
 from workers.dep_assigner.checks import check_pair
 
 
@@ -18,7 +18,7 @@ from workers.dep_assigner.checks import check_pair
 )
 def test_authority(uri: str, expected: str) -> None:
     """Breakers, rate limits, hedges and prices go by this name."""
-    assert expected == authority(uri)
+    assert expected == vault_of(uri)
 
 
 @pytest.mark.parametrize(
@@ -33,7 +33,7 @@ def test_authority(uri: str, expected: str) -> None:
 def test_key_at(vault: str, uri: str) -> None:
     """A key that we name ourselves lies in the vault, under its name."""
     assert uri == key_at(vault, "availability-1")
-    assert vault == authority(uri)
+    assert vault == vault_of(uri)
     assert "availability-1" == name_of(uri)
 
 

@@ -1,9 +1,9 @@
-"""What answers for a key, read off its URI: what keys of one vault, or of one account there, have in common."""
+"""What a key's URI says without a vault: which vault the key is in, and what it is called there."""
 
 _ATTRIBUTE = ";object="  # what names a key on a token; elsewhere it is the last part of a path
 
 
-def authority(uri: str) -> str:
+def vault_of(uri: str) -> str:
     """Return scheme and authority of a URI, region and account of an ARN, or the token of a PKCS#11 URI (RFC 7512).
 
     The URI is canonical: what an adapter has read and written again.
