@@ -5,11 +5,13 @@ import errno
 import ssl
 from collections.abc import Iterable, Mapping
 from enum import StrEnum
+from pathlib import Path
 
 import aiohttp
 
 _MOST_SHOWN = 300
 _DIGITS = 10
+SHARE = 0.25  # of a deadline: how long to wait for our own turn, and for what is not the answer itself
 _SECRETS_SHOWN_FROM = 8  # shorter texts are in no danger, and would blank out half a message
 _NETWORK = frozenset(
     {
@@ -78,6 +80,13 @@ def shown_fault(fault: Exception) -> str:
     return f"{type(fault).__name__} {name}".strip()
 
 
+def trusting(ca_file: Path | str | None) -> ssl.SSLContext:
+    """Return what trusts the certificates of a file, by default the system's; OSError or ValueError where it can't."""
+    context = ssl.create_default_context(cafile=ca_file)
+    context.minimum_version = ssl.TLSVersion.TLSv1_2
+    return context
+
+
 class Busy(Exception):
     """Say that all of our own connections are in use: that tells nothing about the vault."""
 
@@ -103,8 +112,8 @@ class Turns:
         self._free.release()
 
 
-class TooLong(Exception):
-    """Say that an answer went on and on."""
+class Incomplete(Exception):
+    """Say that a refusal broke off, or that an answer went on and on."""
 
 
 class Response(aiohttp.ClientResponse):
@@ -117,14 +126,28 @@ class Response(aiohttp.ClientResponse):
         super().close()
 
 
-async def read_bounded(response: aiohttp.ClientResponse, most: int) -> bytes:
-    """Return a body, or raise `TooLong` and close the connection."""
+async def read_whole(response: aiohttp.ClientResponse, most: int, patience: float) -> bytes:
+    """Return a body, or raise `Incomplete`.
+
+    A refusal that breaks off is no outage: it may be the one that says what the owner did.
+    """
+    good = 200 <= response.status < 300
+    try:
+        async with asyncio.timeout(None if good else patience):
+            return await _read(response, most)
+    except (TimeoutError, aiohttp.ClientError):
+        if good:
+            raise
+        raise Incomplete(f"{response.status} broken off") from None
+
+
+async def _read(response: aiohttp.ClientResponse, most: int) -> bytes:
     content = bytearray()
     try:
         async for chunk in response.content.iter_any():
             content += chunk
             if len(content) > most:
-                raise TooLong
+                raise Incomplete(f"{response.status} too long")
     except BaseException:
         response.close()
         raise

@@ -5,12 +5,13 @@ from pathlib import Path
 from typing import Any
 
 from twinlock.keys.ports import Clock
-from twinlock.vaults.aws.client import SHARE, Client, Place
+from twinlock.vaults.aws.client import Client, Place
 from twinlock.vaults.aws.identity import AssumedRole, Identity, OwnIdentity
 from twinlock.vaults.aws.reasons import Reason, VaultFault
 from twinlock.vaults.aws.rules import reason_of, reason_of_login
 from twinlock.vaults.aws.settings import AwsAccount, AwsSettings
 from twinlock.vaults.aws.uris import KmsUri
+from twinlock.vaults.network import SHARE
 
 # A session that was ended looks like this, so that another one is worth a try.
 _SESSION = (Reason.SESSION_OVER, Reason.FORBIDDEN, Reason.FORBIDDEN_TO_US, Reason.FORBIDDEN_UNSAID)

@@ -19,11 +19,10 @@ from twinlock.vaults.aws.identity import Identity
 from twinlock.vaults.aws.reasons import Reason, VaultFault
 from twinlock.vaults.aws.sending import Sender
 from twinlock.vaults.aws.settings import AwsSettings
-from twinlock.vaults.network import Busy, Turns, shown_answer
+from twinlock.vaults.network import SHARE, Busy, Turns, shown_answer
 
 Judge = Callable[[int, str, str], Reason]
 
-SHARE = 0.25  # of the deadline: how long to wait for what is not the answer itself
 _REQUEST_ID = re.compile(r"[0-9a-f]{8}(-[0-9a-f]{4}){3}-[0-9a-f]{12}")
 _MOST_CODE = 60
 # What a home or an environment of Amazon's tools holds is for our identity alone. Each is a name in a file, one in the

@@ -1,7 +1,5 @@
 """What carries aiobotocore's requests, in place of its own session: no redirection, no proxy, no endless answer."""
 
-import asyncio
-import ssl
 from functools import cache
 from typing import Any
 
@@ -10,10 +8,9 @@ from aiobotocore.awsrequest import AioAWSResponse
 from yarl import URL
 
 from twinlock.vaults.aws.reasons import Reason, VaultFault
-from twinlock.vaults.network import Response, TooLong, read_bounded
+from twinlock.vaults.network import SHARE, Incomplete, Response, read_whole, trusting
 
 MOST_BYTES = 256 * 1024  # an answer of KMS or STS has a few thousand
-_SHARE = 0.25  # of the time for an answer: how long to wait for the rest of a refusal
 
 
 class Sender:
@@ -24,7 +21,7 @@ class Sender:
     ) -> None:
         connect, read = timeout
         self._timeout = aiohttp.ClientTimeout(total=None, sock_connect=connect, sock_read=read)
-        self._patience = read * _SHARE
+        self._patience = read * SHARE
         self._ca_file = verify if isinstance(verify, str) else None
         self._connections = max_pool_connections
         self._session: aiohttp.ClientSession | None = None
@@ -54,22 +51,9 @@ class Sender:
             skip_auto_headers={"Content-Type"},
         )
         async with sending as response:
-            content = await self._whole(response)
+            content = await _whole(response, self._patience)
         found = {name.lower(): value for name, value in response.headers.items()}
         return AioAWSResponse(request.url, response.status, found, _Body(content))
-
-    async def _whole(self, response: aiohttp.ClientResponse) -> bytes:
-        """Read a body. A refusal that breaks off is no outage: it may be the one that says what the owner did."""
-        good = 200 <= response.status < 300
-        try:
-            async with asyncio.timeout(None if good else self._patience):
-                return await read_bounded(response, MOST_BYTES)
-        except TooLong:
-            raise VaultFault(Reason.UNKNOWN, f"{response.status} too long") from None
-        except (TimeoutError, aiohttp.ClientError):
-            if good:
-                raise
-            raise VaultFault(Reason.UNKNOWN, f"{response.status} broken off") from None
 
     def _opened(self, url: URL) -> aiohttp.ClientSession:
         if self._session is None:
@@ -98,8 +82,11 @@ def _text(value: str | bytes) -> str:
     return value.decode() if isinstance(value, bytes) else value
 
 
-@cache  # it takes a tenth of a second, and every account asks for the same
-def _trust(ca_file: str | None) -> ssl.SSLContext:
-    context = ssl.create_default_context(cafile=ca_file)
-    context.minimum_version = ssl.TLSVersion.TLSv1_2
-    return context
+async def _whole(response: aiohttp.ClientResponse, patience: float) -> bytes:
+    try:
+        return await read_whole(response, MOST_BYTES, patience)
+    except Incomplete as found:
+        raise VaultFault(Reason.UNKNOWN, str(found)) from None
+
+
+_trust = cache(trusting)  # it takes a tenth of a second, and every account asks for the same

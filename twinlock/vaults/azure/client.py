@@ -16,9 +16,9 @@ from twinlock.vaults.azure.login import Logins, VaultLogin, begin
 from twinlock.vaults.azure.reasons import Reason, VaultFault
 from twinlock.vaults.azure.rules import reason_of
 from twinlock.vaults.azure.settings import AzureSettings
-from twinlock.vaults.azure.transport import ONCE, SHARE, Sessions, Transport, read_document
+from twinlock.vaults.azure.transport import ONCE, Sessions, Transport, read_document
 from twinlock.vaults.azure.uris import CLOUDS, cloud_of
-from twinlock.vaults.network import Busy, Turns, retry_after, shown_answer
+from twinlock.vaults.network import SHARE, Busy, Turns, retry_after, shown_answer
 from twinlock.vaults.uris import KeyUri
 
 _REQUEST_ID = re.compile(r"[0-9a-fA-F-]{36}")

@@ -1,6 +1,5 @@
 """How the vendor's library reaches the network: sessions of ours, bounded answers, no second try behind our back."""
 
-import asyncio
 import json
 import ssl
 from pathlib import Path
@@ -11,10 +10,9 @@ from azure.core.pipeline.transport import AioHttpTransport, AsyncHttpTransport
 
 from twinlock.vaults.azure.reasons import Reason, VaultFault
 from twinlock.vaults.azure.rules import token_reason
-from twinlock.vaults.network import Response, TooLong, read_bounded, shown_answer
+from twinlock.vaults.network import SHARE, Incomplete, Response, read_whole, shown_answer, trusting
 
 MOST_BYTES = 256 * 1024
-SHARE = 0.25  # of the deadline: how long to wait for our own turn, and for the rest of a refusal
 ONCE: dict[str, Any] = {"retry_total": 0, "permit_redirects": False}  # retries have one owner, and it is not here
 
 
@@ -48,11 +46,9 @@ class Sessions:
 
 def _trust(ca_file: Path | None) -> ssl.SSLContext:
     try:
-        context = ssl.create_default_context(cafile=ca_file)
+        return trusting(ca_file)
     except (OSError, ValueError):  # of which ssl.SSLError is one: no certificate in the file
         raise VaultFault(Reason.NO_FILE, "ca_file") from None
-    context.minimum_version = ssl.TLSVersion.TLSv1_2
-    return context
 
 
 def _whole_within(patience: float) -> type[aiohttp.ClientResponse]:
@@ -70,21 +66,13 @@ def _whole_within(patience: float) -> type[aiohttp.ClientResponse]:
 
 
 async def _read(response: aiohttp.ClientResponse, patience: float) -> bytes:
-    """Read a body. A refusal that breaks off is no outage: it may be the one that says what the owner did."""
     if response.headers.get("Content-Encoding", "identity") != "identity":
         response.close()
         raise VaultFault(Reason.UNKNOWN, f"{response.status} encoded")
     try:
-        if 200 <= response.status < 300:
-            return await read_bounded(response, MOST_BYTES)
-        async with asyncio.timeout(patience):
-            return await read_bounded(response, MOST_BYTES)
-    except TooLong:
-        raise VaultFault(Reason.UNKNOWN, f"{response.status} too long") from None
-    except (TimeoutError, aiohttp.ClientError):
-        if 200 <= response.status < 300:
-            raise
-        raise VaultFault(Reason.UNKNOWN, f"{response.status} broken off") from None
+        return await read_whole(response, MOST_BYTES, patience)
+    except Incomplete as found:
+        raise VaultFault(Reason.UNKNOWN, str(found)) from None
 
 
 class Transport(AsyncHttpTransport[Any, Any]):

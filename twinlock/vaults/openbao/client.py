@@ -1,6 +1,5 @@
 """One HTTP session to one OpenBao server: bounded in connections and in bytes, and closed without a trace."""
 
-import asyncio
 import json
 import re
 import ssl
@@ -10,12 +9,21 @@ from typing import Any
 
 import aiohttp
 
-from twinlock.vaults.network import Busy, Response, TooLong, Turns, read_bounded, retry_after, shown_answer
+from twinlock.vaults.network import (
+    SHARE,
+    Busy,
+    Incomplete,
+    Response,
+    Turns,
+    read_whole,
+    retry_after,
+    shown_answer,
+    trusting,
+)
 from twinlock.vaults.openbao.reasons import Reason, VaultFault, reason_of
 
 MOST_BYTES = 1024 * 1024  # a description with a thousand RSA versions
 _REQUEST_ID = re.compile(r"[0-9a-f]{8}(-[0-9a-f]{4}){3}-[0-9a-f]{12}")
-_SHARE = 0.25  # of the deadline: how long to wait for our own turn, and for the rest of a refusal
 
 
 @dataclass(frozen=True, slots=True)
@@ -67,7 +75,7 @@ class Client:
         self._ca_file = ca_file
         self._connections = connections
         # What then runs out of time has been with the vault for most of it, so that it may count (law 5).
-        self._patience = deadline * _SHARE
+        self._patience = deadline * SHARE
         self._turns = Turns(connections, self._patience)
         self._session: aiohttp.ClientSession | None = None
 
@@ -83,7 +91,7 @@ class Client:
         headers = {"X-Vault-Request": "true", **({"X-Vault-Token": token} if token else {})}
         request = self._opened().request(method, self._base + path, json=body, headers=headers, allow_redirects=False)
         async with request as response:
-            content = await self._whole(response)
+            content = await _whole(response, self._patience)
             return _answer(response.status, content, _secrets(body, token), retry_after(response.headers))
 
     async def close(self) -> None:
@@ -91,16 +99,6 @@ class Client:
         session, self._session = self._session, None
         if session is not None:
             await session.close()
-
-    async def _whole(self, response: aiohttp.ClientResponse) -> bytes:
-        """Read a body. A refusal that breaks off is no outage: it may be the one that says what the owner did."""
-        if 200 <= response.status < 300:
-            return await _read(response)
-        try:
-            async with asyncio.timeout(self._patience):
-                return await _read(response)
-        except (TimeoutError, aiohttp.ClientError):
-            raise VaultFault(Reason.UNKNOWN, f"{response.status} broken off") from None
 
     def _opened(self) -> aiohttp.ClientSession:
         if self._session is None:
@@ -117,18 +115,16 @@ class Client:
 
     def _trust(self) -> ssl.SSLContext:
         try:
-            context = ssl.create_default_context(cafile=self._ca_file)
+            return trusting(self._ca_file)
         except (OSError, ValueError):  # of which ssl.SSLError is one: no certificate in the file
             raise VaultFault(Reason.NO_FILE, "ca_file") from None
-        context.minimum_version = ssl.TLSVersion.TLSv1_2
-        return context
 
 
-async def _read(response: aiohttp.ClientResponse) -> bytes:
+async def _whole(response: aiohttp.ClientResponse, patience: float) -> bytes:
     try:
-        return await read_bounded(response, MOST_BYTES)
-    except TooLong:
-        raise VaultFault(Reason.UNKNOWN, f"{response.status} too long") from None
+        return await read_whole(response, MOST_BYTES, patience)
+    except Incomplete as found:
+        raise VaultFault(Reason.UNKNOWN, str(found)) from None
 
 
 def _answer(status: int, content: bytes, secrets: list[str], wait: float | None) -> Answer:

@@ -15,9 +15,7 @@ from twinlock.vaults.pkcs11.reasons import Reason, VaultFault, fault_in
 from twinlock.vaults.pkcs11.settings import Pkcs11Settings, Pkcs11Token
 
 COMMAND = (sys.executable, "-I", "-m", "twinlock.vaults.pkcs11.child")
-_SHARE = (
-    0.25  # of the deadline: how long to wait for our turn, so that what then fails was with the token for most of it
-)
+_SHARE = 0.25  # of the deadline: who has waited for our turn so long still has the token for most of it
 _FIRST_PAUSE, _LONGEST_PAUSE = 0.25, 10.0
 _MOST_PIN_BYTES = 256
 
