@@ -167,7 +167,7 @@ def _due(worker: str, now: datetime) -> Any:
 
 async def count_due(reader: Reader, worker: str, now: datetime, most: int) -> int:
     """Return how many jobs are due and free, counting no further than `most`."""
-    some = select(jobs.c.id).where(_due(worker, now)).limit(most).subquery()
+    some = select(jobs.c.id).where(_due(worker, now)).order_by(jobs.c.not_before).limit(most).subquery()
     return int(await reader.scalar(select(func.count()).select_from(some)))
 
 

@@ -173,7 +173,11 @@ def draft(body: bytes, occurrence: int = 0) -> Draft:
 
 @pytest.fixture
 async def world(store: Store, clock: ManualClock, tmp_path: Path) -> World:
-    folder = tmp_path / "objects"
+    return await make_world(store, clock, tmp_path / "objects")
+
+
+async def make_world(store: Store, clock: ManualClock, folder: Path) -> World:
+    """Make the tenants and policies in a migrated database."""
     settings = ContentSettings(inline_bytes=2048, batch_items=8, batch_bytes=64 * 1024)
     objects = Objects(LocalStore(folder, mkdir=True), store, settings)
     custodian = MemoryCustodian(store)
@@ -329,6 +333,11 @@ def _message(received: Received) -> Message:
 
 @pytest.fixture
 async def pump(world: World) -> Pump:
+    return await make_pump(world)
+
+
+async def make_pump(world: World) -> Pump:
+    """Make the slots of workers whose steps are small, and a pump."""
     settings = WorkerSettings(assign_batch=3, rollout_batch=3, policies_per_tenant=3)
     for worker in (DEP_ASSIGNER, MAILBOX_REENCRYPTOR, SITE_REENCRYPTOR):
         await prepare_slots(world.store, worker, settings.concurrency)

@@ -14,6 +14,7 @@ from sqlalchemy import ColumnElement, Row, Select, delete, exists, func, insert,
 
 from schemas.facts import AlertChanged
 from schemas.identifiers import PROVIDER, AlertNews, AlertState, Severity
+from twinlock.store.distinct import distinct
 from twinlock.store.pruning import prune
 from twinlock.store.tables.alerts import alert_signals, alerts
 from twinlock.store.tables.tenants import tenants
@@ -211,9 +212,6 @@ async def forget_tenants(unit: Unit) -> None:
 
 
 def _removed() -> Select[Any]:
-    """Name the tenants of alerts that are not there any more, by one step in an index a tenant, however many alerts."""
-    first = select(func.min(alerts.c.tenant).label("name")).cte("told", recursive=True)
-    following = select(func.min(alerts.c.tenant)).where(alerts.c.tenant > first.c.name).correlate(first)
-    told = first.union_all(select(following.scalar_subquery()).where(first.c.name.is_not(None)))
-    there = exists().where(tenants.c.name == told.c.name)
-    return select(told.c.name.label("tenant")).where(told.c.name != PROVIDER, ~there).limit(_TOPICS)
+    told = distinct(alerts.c.tenant).subquery()
+    there = exists().where(tenants.c.name == told.c.value)
+    return select(told.c.value.label("tenant")).where(told.c.value != PROVIDER, ~there).limit(_TOPICS)

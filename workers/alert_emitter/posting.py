@@ -14,6 +14,7 @@ from schemas.envelope import serialise
 from schemas.event import Event
 from schemas.facts import AlertChanged
 from schemas.names import ALERT_EMITTER
+from twinlock.store.distinct import distinct
 from twinlock.store.once import insert_once
 from twinlock.store.tables.bus import deliveries
 from twinlock.store.unit import Cause, Store, Unit, new_id
@@ -60,13 +61,15 @@ async def give_up_strangers(store: Store, webhooks: Mapping[str, Webhook]) -> No
     """Make dead letters of what has waited for a while for a webhook that the settings do not name any more."""
     row = deliveries.c
     known = [consumer(name) for name in webhooks]
-    outside = row.consumer.startswith(consumer(""), autoescape=True)
-    stray = and_(outside, row.consumer.not_in(known), row.not_before <= store.clock.now() - _GRACE)
     async with store.read() as reader:
-        if await reader.scalar(select(row.number).where(stray).limit(1)) is None:
+        named = [found.value for found in await reader.rows(distinct(row.consumer))]
+        strangers = [name for name in named if name.startswith(consumer("")) and name not in known]
+        stray = and_(row.consumer.in_(strangers), row.not_before <= store.clock.now() - _GRACE)
+        due = select(deliveries).where(stray).order_by(row.consumer, row.not_before)
+        if not strangers or await reader.row(due.limit(1)) is None:
             return
     async with store.begin(Cause(new_id())) as unit:
-        for found in await unit.rows(select(deliveries).where(stray).limit(_BATCH).with_for_update(skip_locked=True)):
+        for found in await unit.rows(due.limit(_BATCH).with_for_update(skip_locked=True)):
             await unit.execute(delete(deliveries).where(row.number == found.number))
             await bury(unit, found.consumer, message_of(found), found.attempts, _GONE)
 

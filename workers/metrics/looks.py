@@ -1,6 +1,6 @@
 """What stands at this moment, of which only the database, the broker or a cache can tell.
 
-Every query is bounded: it counts by an index, and stops at `MOST`, so that a page never hurts what it measures.
+Every query is bounded: it counts along an index, and stops at `MOST`, so that a page never hurts what it measures.
 """
 
 from collections.abc import Awaitable, Callable, Iterator
@@ -38,7 +38,7 @@ def at_outbox(metrics: Metrics, store: Store) -> Look:
     async def look() -> None:
         mine = outbox.c.publisher == login
         async with store.read() as reader:
-            count.labels(login).set(await _count(reader, select(outbox.c.number).where(mine)))
+            count.labels(login).set(await _count(reader, select(outbox.c.number).where(mine).order_by(outbox.c.number)))
             oldest = select(outbox.c.created_at).where(mine).order_by(outbox.c.number).limit(1)
             _set_age(age.labels(login), store, await reader.scalar(oldest))
 
@@ -53,7 +53,8 @@ def at_jobs(metrics: Metrics, store: Store, *workers: str) -> Look:
     async def look() -> None:
         async with store.read() as reader:
             for worker in workers:
-                some = select(jobs.c.created_at).where(jobs.c.worker == worker).limit(MOST).subquery()
+                own = select(jobs.c.created_at).where(jobs.c.worker == worker)
+                some = own.order_by(jobs.c.not_before).limit(MOST).subquery()
                 found = await reader.row(
                     select(func.count().label("number"), func.min(some.c.created_at).label("oldest")).select_from(some)
                 )
@@ -86,7 +87,7 @@ def at_dead_letters(metrics: Metrics, store: Store) -> Look:
 
     async def look() -> None:
         async with store.read() as reader:
-            count.set(await _count(reader, select(dead_letters.c.number)))
+            count.set(await _count(reader, select(dead_letters.c.number).order_by(dead_letters.c.number)))
 
     return look
 

@@ -55,6 +55,7 @@ container_keys = Table(
     Column("created_at", UtcDateTime, nullable=False),
     ForeignKeyConstraint(["policy_id", "policy_key_generation"], ["policy_keys.policy_id", "policy_keys.generation"]),
     Index("ix_container_keys_policy_id_policy_key_generation", "policy_id", "policy_key_generation"),
+    Index("ix_container_keys_policy_id_container_id", "policy_id", "container_id"),
     CheckConstraint("item_count >= 0", name="count_not_negative"),
 )
 

@@ -33,6 +33,7 @@ _NEW: tuple[tuple[str, str, list[str], str], ...] = (
     ("ix_deliveries_consumer_not_before_number", "deliveries", ["consumer", "not_before", "number"], ""),
     ("ix_dead_letters_correlation", "dead_letters", ["correlation"], ""),
     ("ix_dead_letters_source_id", "dead_letters", ["source", "id"], ""),
+    ("ix_container_keys_policy_id_container_id", "container_keys", ["policy_id", "container_id"], ""),
     ("ix_container_wraps_policy_id_container_id", "container_wraps", ["policy_id", "container_id"], ""),
     ("ix_policy_key_copies_uri", "policy_key_copies", ["uri"], ""),
     ("ix_availability_keys_state", "availability_keys", ["state"], ""),
