@@ -76,6 +76,7 @@ def test_image() -> None:
 
     assert "USER twinlock" in last
     assert not re.search(r"apt-get|\bpip install", last)
+    assert "&& openssl version" in last  # which deploy/openbao/secrets.sh calls
     assert {*LOGINS, CUSTOMER, *VAULTS} == set(re.findall(r"/secrets/([\w-]+)", last))
     assert VAULTS == set(re.findall(r"/secrets/([\w-]+)/data", last))
 
@@ -118,7 +119,9 @@ def test_roles(ours: Mapping[str, Any]) -> None:
 
 @pytest.mark.parametrize("name", sorted(VAULTS))
 def test_vault(compose: Mapping[str, Any], name: str) -> None:
-    """Every vault keeps its keys, opens itself, speaks TLS, is watched, and may do as little as our own image."""
+    """Every vault keeps its keys, opens itself, speaks TLS, is watched, may do as little as our own image, and holds up
+    no worker that starts.
+    """
     service = compose["services"][name]
     conf = "provider" if name == PROVIDER else "customer"
     text = (ROOT / f"deploy/openbao/{conf}.hcl").read_text()
@@ -137,6 +140,7 @@ def test_vault(compose: Mapping[str, Any], name: str) -> None:
     for has in ('storage "raft"', 'seal "static"', "tls_cert_file", f'"0.0.0.0:{PORT}"'):
         assert has in text
     assert "tls_disable" not in text
+    assert not [worker for worker in ROSTER if name in compose["services"][worker]["depends_on"]]
 
 
 def test_logins_to_vaults(ours: Mapping[str, Any]) -> None:
