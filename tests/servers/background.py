@@ -30,10 +30,10 @@ class Line:
 
 
 @contextmanager
-def line_to(port: int) -> Iterator[Line]:
-    """Run a proxy to a local port until the block ends."""
+def line_to(*ports: int) -> Iterator[Line]:
+    """Run a proxy to a local port, or before several, until the block ends."""
     started: Future[Line] = Future()
-    thread = threading.Thread(target=lambda: asyncio.run(_serve(port, started)))
+    thread = threading.Thread(target=lambda: asyncio.run(_serve(ports, started)))
     thread.start()
     line = started.result(_SECONDS)
     try:
@@ -43,8 +43,8 @@ def line_to(port: int) -> Iterator[Line]:
         thread.join()
 
 
-async def _serve(port: int, started: "Future[Line]") -> None:
+async def _serve(ports: tuple[int, ...], started: "Future[Line]") -> None:
     over = asyncio.Event()
-    async with proxied(port) as proxy:
+    async with proxied(*ports) as proxy:
         started.set_result(Line(proxy, asyncio.get_running_loop(), over))
         await over.wait()

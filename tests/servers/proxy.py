@@ -1,7 +1,11 @@
-"""A TCP proxy that misbehaves: it cuts, delays, half-opens, strands, and breaks off after so many bytes."""
+"""A TCP proxy that misbehaves: it cuts, delays, half-opens, strands, breaks off after so many bytes, or answers itself.
+
+Before several servers it balances: each connection goes to the next one that takes it.
+"""
 
 import asyncio
 from asyncio import StreamReader, StreamWriter
+from collections import deque
 from collections.abc import AsyncIterator, Callable
 from contextlib import asynccontextmanager
 from dataclasses import dataclass
@@ -19,9 +23,9 @@ class _Passage:
 
 
 class Proxy:
-    """Pass bytes between whoever connects and one server. Settings hold for old connections and new ones."""
+    """Pass bytes between whoever connects and a server. Settings hold for old connections and new ones."""
 
-    def __init__(self, port: int) -> None:
+    def __init__(self, *ports: int) -> None:
         self.port = 0
         self.delay = 0.0  # seconds that every chunk is late
         self.late: Callable[[bytes], float] | None = None  # the seconds that one chunk is late on top
@@ -29,8 +33,10 @@ class Proxy:
         self.budget: int | None = None  # bytes in both directions until everything is cut, in the middle of a frame
         self.accepted = 0
         self.passing: Callable[[bytes], None] | None = None  # is shown every chunk before it goes on
+        self.says: bytes | None = None  # what each request is answered with in place of the server's answer
+        self.records = True
         self.recorded: list[bytearray] = []  # all that passed, one entry for each direction of each connection
-        self._target = port
+        self._targets = deque(ports)
         self._flows = asyncio.Event()
         self._flows.set()
         self._passages: set[_Passage] = set()
@@ -74,7 +80,7 @@ class Proxy:
 
     def heal(self) -> None:
         """Let everything pass again, but for what is lost."""
-        self.delay, self.late, self.refuses, self.budget = 0.0, None, False, None
+        self.delay, self.late, self.refuses, self.budget, self.says = 0.0, None, False, None, None
         self._flows.set()
 
     async def end(self) -> None:
@@ -98,7 +104,10 @@ class Proxy:
                 self._changed.notify_all()
 
     async def _carry(self, reader: StreamReader, writer: StreamWriter) -> None:
-        upstream, server = await asyncio.open_connection("127.0.0.1", self._target)
+        found = await self._reached()
+        if found is None:
+            return writer.transport.abort()
+        upstream, server = found
         passage = _Passage((writer, server))
         self._passages.add(passage)
         try:
@@ -112,14 +121,27 @@ class Proxy:
             writer.transport.abort()
             server.transport.abort()
 
+    async def _reached(self) -> tuple[StreamReader, StreamWriter] | None:
+        for _ in range(len(self._targets)):
+            self._targets.rotate(-1)
+            try:
+                return await asyncio.open_connection("127.0.0.1", self._targets[-1])
+            except OSError:
+                continue
+        return None
+
     async def _pump(self, passage: _Passage, reader: StreamReader, writer: StreamWriter) -> None:
         passed = bytearray()
         self.recorded.append(passed)
         while data := await _read(reader):
-            passed += data
+            if self.records:
+                passed += data
             await self._flows.wait()
             await asyncio.sleep(self.delay + (self.late(data) if self.late else 0.0))
             if passage.lost:
+                continue
+            if self.says is not None and writer is passage.writers[1]:
+                passage.writers[0].write(self.says)
                 continue
             if self.passing is not None:
                 self.passing(data)
@@ -147,9 +169,9 @@ async def _read(reader: StreamReader) -> bytes:
 
 
 @asynccontextmanager
-async def proxied(port: int) -> AsyncIterator[Proxy]:
-    """Run a proxy to a local port."""
-    proxy = Proxy(port)
+async def proxied(*ports: int) -> AsyncIterator[Proxy]:
+    """Run a proxy to a local port, or before several."""
+    proxy = Proxy(*ports)
     server = await asyncio.start_server(proxy.serve, "127.0.0.1", 0)
     proxy.port = server.sockets[0].getsockname()[1]
     try:

@@ -37,6 +37,13 @@ log.file.level = warning
 """
 
 
+_CLUSTER = """\
+cluster_formation.peer_discovery_backend = classic_config
+cluster_formation.classic_config.nodes.1 = {first}
+cluster_formation.classic_config.nodes.2 = {own}
+"""
+
+
 class ServerMissing(RuntimeError):
     """Say which package the tests need."""
 
@@ -50,15 +57,18 @@ class Vhost:
 
 
 class RabbitNode:
-    """Hold one node, stopped at first."""
+    """Hold one node, stopped at first; with its first start it joins the cluster of the one that it is `beside`."""
 
-    def __init__(self, folder: Path) -> None:
+    def __init__(self, folder: Path, beside: "RabbitNode | None" = None) -> None:
         self._folder = folder
+        self._first = beside or self
         self.certificates = Certificates(folder)
         self.data = folder / "mnesia"
         self._bin = _programs()
         self.port, self.tls_port, self._http, self._distribution, self._epmd_port = free_ports(5)
-        self._password = secrets.token_hex(8)
+        self._password, self._cookie = secrets.token_hex(8), secrets.token_hex(16)
+        if beside is not None:
+            self._password, self._cookie, self._epmd_port = beside._password, beside._cookie, beside._epmd_port
         self._name = f"twinlock{self.port}@localhost"
         self._epmd: Process | None = None
         self._node: Process | None = None
@@ -67,13 +77,16 @@ class RabbitNode:
 
     def start(self) -> None:
         """Start it with the data that it has, and wait until it takes connections."""
-        if self._epmd is None or not self._epmd.running:
-            epmd = [_found("epmd"), "-port", str(self._epmd_port), "-address", "127.0.0.1"]
-            self._epmd = Process(epmd, self._folder / "epmd.out", self._environment())
+        self._first._map_ports()
         # A node that was killed a moment ago may still be known by its name, and then another one gives up at once.
         deadline = time.monotonic() + _BOOT_SECONDS
         while not self._started(deadline):
             time.sleep(0.2)
+
+    @property
+    def running(self) -> bool:
+        """Tell whether it was started, and not ended since."""
+        return self._node is not None and self._node.running
 
     def stop(self) -> None:
         """Stop it in good order; the data stays."""
@@ -159,6 +172,11 @@ class RabbitNode:
             raise RuntimeError(f"{method} {path}: {answer.status} {content.decode(errors='replace')}")
         return json.loads(content) if content else None
 
+    def _map_ports(self) -> None:
+        if self._epmd is None or not self._epmd.running:
+            epmd = [_found("epmd"), "-port", str(self._epmd_port), "-address", "127.0.0.1"]
+            self._epmd = Process(epmd, self._folder / "epmd.out", self._environment())
+
     def _started(self, deadline: float) -> bool:
         command = [str(self._bin / "rabbitmq-server")]
         self._node = Process(command, self._folder / "node.out", self._environment())
@@ -177,11 +195,13 @@ class RabbitNode:
         for name in ("mnesia", "log", "generated", "home"):
             (self._folder / name).mkdir()
         cookie = self._folder / "home" / ".erlang.cookie"
-        cookie.write_text(secrets.token_hex(16))
+        cookie.write_text(self._cookie)
         cookie.chmod(0o400)
         (self._folder / "plugins").write_text("[rabbitmq_management].\n")
         ports = {"port": self.port, "tls_port": self.tls_port, "http": self._http}
         conf = _CONF.format(**ports, certificates=self.certificates, password=self._password)
+        if self._first is not self:
+            conf += _CLUSTER.format(first=self._first._name, own=self._name)
         (self._folder / "rabbitmq.conf").write_text(conf)
 
     def _environment(self) -> dict[str, str]:
