@@ -85,14 +85,18 @@ class Detours:
 
     broker: int
     database: int
+    quick: int = QUICK
 
 
 class Fleet:
     """Hold an installation on servers of one's own, without replicas at first."""
 
-    def __init__(self, folder: Path, node: RabbitNode, cluster: Postgres, database: str) -> None:
+    def __init__(
+        self, folder: Path, node: RabbitNode, cluster: Postgres, database: str, settings: str = _SETTINGS
+    ) -> None:
         self.home = folder / "home"
-        self.node = node
+        self.node = node  # of the broker: the one to ask, where there are several
+        self._at = node.port
         self.cluster = cluster
         self.replicas: list[Replica] = []
         self._folder = folder
@@ -101,8 +105,10 @@ class Fleet:
         self.vhost = node.vhost()
         self._numbers = count(1)
         self.detours: Detours | None = None
+        self.operator: dict[str, str] = {}  # what commands find in their environment besides
+        self.program: tuple[str, ...] = (PROGRAM,)
         self._logins()
-        self._initialise()
+        self._initialise(settings)
 
     def close(self) -> None:
         """Kill every replica and remove what the servers hold of it."""
@@ -117,7 +123,7 @@ class Fleet:
         """Run a command of the operator in this process, which takes a tenth of the time."""
         out, err = io.StringIO(), io.StringIO()
         with pytest.MonkeyPatch.context() as patch:
-            for name, value in self.environment("operator", **env).items():
+            for name, value in self.environment("operator", **(self.operator | env)).items():
                 patch.setenv(name, value)
             with contextlib.redirect_stdout(out), contextlib.redirect_stderr(err):
                 code = run(list(arguments))
@@ -162,10 +168,10 @@ class Fleet:
 
     # replicas
 
-    def start(self, worker: str, program: Sequence[str] = (PROGRAM,), **env: str) -> Replica:
+    def start(self, worker: str, program: Sequence[str] = (), **env: str) -> Replica:
         """Start one replica; it is not waited for."""
         log = self._folder / f"{worker}.{next(self._numbers)}.log"
-        replica = Replica(worker, log, self.environment(worker, **self._detour(worker), **env), program)
+        replica = Replica(worker, log, self.environment(worker, **self._detour(worker), **env), program or self.program)
         self.replicas.append(replica)
         return replica
 
@@ -173,27 +179,28 @@ class Fleet:
         if self.detours is None:
             return {}
         broker, database = ((self.secrets(worker) / name).read_text() for name in ("broker", "database"))
+        by_broker = _by_way_of(broker, self._at, self.detours.broker)
+        by_database = _by_way_of(database, self.cluster.port, self.detours.database)
         return {
-            "TWINLOCK_BROKER": f"{_by_way_of(broker, self.node.port, self.detours.broker)}?heartbeat={QUICK}",
-            "TWINLOCK_DATABASE": f"{_by_way_of(database, self.cluster.port, self.detours.database)}"
-            f"?command_timeout={QUICK}",
+            "TWINLOCK_BROKER": f"{by_broker}?heartbeat={self.detours.quick}",
+            "TWINLOCK_DATABASE": f"{by_database}?command_timeout={self.detours.quick}",
         }
 
     def of(self, worker: str) -> list[Replica]:
         """Return the running replicas of a worker."""
         return [each for each in self.replicas if each.worker == worker and each.running]
 
-    def staff(self, each: int = 2) -> None:
+    def staff(self, each: int = 2, patience: float = PATIENCE) -> None:
         """Start what is missing to so many replicas of every worker, and wait until all are ready."""
         self.replicas = [replica for replica in self.replicas if replica.running]
         for worker in WORKERS:
             for _ in range(each - len(self.of(worker))):
                 self.start(worker)
-        self.all_ready()
+        self.all_ready(patience)
 
-    def all_ready(self) -> None:
+    def all_ready(self, patience: float = PATIENCE) -> None:
         """Wait until every replica takes work; one that died meanwhile fails the test."""
-        self.until(lambda: all(replica.ready for replica in self.replicas))
+        self.until(lambda: all(replica.ready for replica in self.replicas), patience)
 
         assert all(replica.running for replica in self.replicas), self.replicas
 
@@ -283,9 +290,9 @@ class Fleet:
 
     # waiting
 
-    def until(self, happened: Callable[[], bool]) -> None:
+    def until(self, happened: Callable[[], bool], patience: float = PATIENCE) -> None:
         """Wait until something happened."""
-        deadline = time.monotonic() + PATIENCE
+        deadline = time.monotonic() + patience
         while not happened():
             if time.monotonic() > deadline:
                 raise AssertionError(f"it does not happen: {self._under_way()} {self.replicas}")
@@ -295,9 +302,9 @@ class Fleet:
         tables = ("outbox", "jobs", "requests WHERE outcome IS NULL", "wake_slots WHERE event_id IS NOT NULL")
         return {table: self.rows(f"SELECT * FROM {table}") for table in tables} | {"queues": self.depths()}  # noqa: S608  # ours
 
-    def quiet(self) -> None:
+    def quiet(self, patience: float = PATIENCE) -> None:
         """Wait until nothing is under way."""
-        self.until(lambda: not self.value(_UNDER_WAY) and not self.depths())
+        self.until(lambda: not self.value(_UNDER_WAY) and not self.depths(), patience)
 
     def in_work(self, most: int = 1000) -> None:
         """Wait until a step of something has been done, and not all."""
@@ -342,10 +349,10 @@ class Fleet:
         made = self.ask("database", "roles", str(self._folder / "secrets"), *place)
         self.cluster.load(Path(made["roles"]).read_text(), self._database)
 
-    def _initialise(self) -> None:
+    def _initialise(self, settings: str) -> None:
         administrator = str(self.secrets("administrator"))
         self.ask("init", TWINLOCK_SECRETS=administrator, **self.owner)
-        (self.home / "twinlock.toml").write_text(_SETTINGS)
+        (self.home / "twinlock.toml").write_text(settings)
         self.ask("broker", "declare", TWINLOCK_SECRETS=administrator)
         for name in ("operator", *WORKERS):
             self.ask("worker", "enroll", name, "--login", name, "--into", str(self.secrets(name)), **self.owner)

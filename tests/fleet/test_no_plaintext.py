@@ -8,22 +8,13 @@ from pathlib import Path
 from queue import SimpleQueue
 
 import pytest
-from cryptography.hazmat.primitives.serialization import Encoding, NoEncryption, PrivateFormat, load_pem_private_key
-from sqlalchemy import select
 
-from cli.wiring import Parts
 from schemas.names import OPERATOR
-from tests.faults.searching import Search, numbers_of, pages, record_keys
+from tests.faults.searching import Search, pages, record_keys
 from tests.fleet.conftest import make_policy
 from tests.fleet.installation import WORKERS, Fleet
+from tests.fleet.secrets import signing_keys, stored_keys, vault_keys
 from tests.servers.proxy import Proxy, proxied
-from twinlock.keys.context import ContainerKeyContext
-from twinlock.keys.secret import KEY_BYTES, SecretKey
-from twinlock.keys.wrap import unwrap_key
-from twinlock.store.tables.content import container_keys, containers
-from twinlock.store.tables.custody import policy_key_copies
-from twinlock.vaults.software.material import RsaMaterial
-from twinlock.vaults.software.records import NamedKeys
 
 PLANTED = bytes(range(100, 132))  # what a key looks like: this one has to be found, on the wires and on the disk
 ADDRESS = f"{PLANTED.hex()}@acme.example"
@@ -49,45 +40,6 @@ def recording(port: int) -> Iterator[Proxy]:
     finally:
         loop.call_soon_threadsafe(stop.set)
         thread.join()
-
-
-def vault_keys(fleet: Fleet) -> dict[str, bytes]:
-    """Return what the vaults hold: root keys and availability keys."""
-    found: dict[str, bytes] = {}
-    for path in (fleet.home / "vaults").rglob("*.json"):
-        for version in NamedKeys.model_validate_json(path.read_bytes()).current.versions:
-            held = version.material()
-            found |= numbers_of(held._key) if isinstance(held, RsaMaterial) else {f"vault {path}": held.export()}
-    return found
-
-
-def signing_keys(fleet: Fleet) -> dict[str, bytes]:
-    """Return the audit log's key, and the private halves of what was enrolled, as they are and as their files are."""
-    found = {"audit": (fleet.home / "secrets" / "audit.key").read_bytes()}
-    for path in (fleet.home.parent / "secrets").rglob("*.key"):
-        key = load_pem_private_key(path.read_bytes(), None)
-        found[f"signing {path.name}"] = key.private_bytes(Encoding.Raw, PrivateFormat.Raw, NoEncryption())
-        found[f"signing {path.name} in its file"] = b"".join(path.read_bytes().splitlines()[1:-1])
-    return found
-
-
-async def stored_keys(parts: Parts) -> dict[str, bytes]:
-    """Open every policy key and every container key that is stored now, by the vaults alone."""
-    async with parts.store.read() as reader:
-        copies = await reader.rows(select(policy_key_copies).where(policy_key_copies.c.slot == "a"))
-        wrapped = await reader.rows(select(container_keys, containers.c.tenant_id).join(containers))
-    policies: dict[tuple[str, int], bytes] = {}
-    for copy in copies:
-        path = parts.settings.home / "vaults" / f"{copy.uri.removeprefix('local://')}.json"
-        root = NamedKeys.model_validate_json(path.read_bytes()).current.version(copy.key_version).material()
-        policies[copy.policy_id, copy.generation] = root.unwrap(copy.ciphertext, b"")[:KEY_BYTES]
-    found = {f"policy {name}": key for name, key in policies.items()}
-    for row in wrapped:
-        over = row.policy_id, row.policy_key_generation
-        place = ContainerKeyContext(row.tenant_id, *over, row.container_id, row.generation)
-        key = unwrap_key(SecretKey(policies[over]), row.wrapped, place)
-        found[f"container {row.container_id} {row.generation}"] = bytes(key.expose())
-    return found
 
 
 def tell(fleet: Fleet, folder: Path, port: int) -> dict[str, bytes]:
