@@ -8,7 +8,7 @@ LOCK = $(BIN)/uv pip compile -q --universal --python-version 3.11 --generate-has
 BENCHES = $(filter-out bench/_%,$(wildcard bench/*.py))
 
 .DEFAULT_GOAL := help
-.PHONY: help setup servers demo test test-fast lint bench lock clean
+.PHONY: help setup servers demo test test-fast lint chaos bench lock clean
 
 help:  ## list what can be done here
 	@awk -F ':.*## ' '/^[a-z-]+:.*## / { printf "  make %-10s %s\n", $$1, $$2 }' $(firstword $(MAKEFILE_LIST))
@@ -36,6 +36,9 @@ lint: setup  ## style, types, direction of imports, docstrings of tests
 	@$(BIN)/mypy
 	@$(BIN)/lint-imports --no-logo
 	@$(BIN)/interrogate tests
+
+chaos: setup servers  ## minutes of a fleet under faults, at most 10; SEED= repeats a run, MINUTES= is how long faults go on
+	@$(BIN)/python -m tests.chaos $(if $(SEED),--seed $(SEED)) $(if $(MINUTES),--minutes $(MINUTES))
 
 bench: setup servers  ## every benchmark, one after the other
 	@set -e; for script in $(BENCHES); do echo "== $$script"; $(BIN)/python $$script; done

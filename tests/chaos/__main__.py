@@ -1,0 +1,35 @@
+"""`make chaos`: one run, its seed, and a table of faults; the exit code says whether everything held."""
+
+import argparse
+import secrets
+import sys
+import tempfile
+from pathlib import Path
+
+from tests.chaos.run import Plan, run
+
+
+def main() -> int:
+    """Run, and print what came of it."""
+    parser = argparse.ArgumentParser(prog="python -m tests.chaos", description=__doc__)
+    parser.add_argument("--seed", type=int, default=secrets.randbelow(10**6))
+    parser.add_argument("--minutes", type=float, default=4.0, help="of faults; starting and looking come on top")
+    parser.add_argument("--nodes", type=int, default=3, help="of the broker")
+    parser.add_argument("--each", type=int, default=3, help="replicas of each worker")
+    given = parser.parse_args()
+    plan = Plan(given.seed, given.nodes, given.each, seconds=given.minutes * 60)
+    _say(f"seed {plan.seed}: {plan.nodes} broker nodes, {plan.each} replicas of each worker")
+    with tempfile.TemporaryDirectory(prefix="twinlock-chaos-") as folder:
+        report = run(plan, Path(folder), _say)
+    _say("\n".join(["", *report.table(), ""]))
+    _say(f"seed {plan.seed}: " + (f"{len(report.broken)} things did not hold" if report.broken else "everything held"))
+    return 1 if report.broken else 0
+
+
+def _say(line: str) -> None:
+    sys.stdout.write(f"{line}\n")
+    sys.stdout.flush()
+
+
+if __name__ == "__main__":
+    sys.exit(main())

@@ -1,0 +1,101 @@
+"""A run: rounds of faults while tenants work, and then the end, where everything has to hold."""
+
+import time
+from collections.abc import Callable, Iterator, Sequence
+from contextlib import ExitStack
+from dataclasses import dataclass
+from pathlib import Path
+from random import Random
+
+import pytest
+
+from tests.chaos.acts import Acts
+from tests.chaos.ending import Ending
+from tests.chaos.faults import FAULTS, Fault
+from tests.chaos.losers import Losers
+from tests.chaos.report import Report
+from tests.chaos.stage import Stage, staged
+from tests.faults.searching import record_keys
+
+TENANTS = ("acme", "umbra")
+
+
+@dataclass(frozen=True)
+class Plan:
+    """Say how large a run is, and when it ends."""
+
+    seed: int
+    nodes: int = 3
+    each: int = 3  # replicas of each worker
+    tenants: int = 2
+    acts: int = 4  # of tenants, after each fault begins
+    faults: Sequence[Fault] = FAULTS
+    seconds: float = 300.0  # after which no round begins
+    rounds: int = 1000
+
+
+def rounds(faults: Sequence[Fault], order: Random) -> Iterator[list[Fault]]:
+    """Draw rounds: faults of different places together, and each fault once before any comes again."""
+    while True:
+        left = order.sample(faults, len(faults))
+        while left:
+            chosen: list[Fault] = []
+            taken: set[str] = set()
+            for fault in list(left):
+                if len(chosen) < 3 and taken.isdisjoint(fault.places):
+                    chosen.append(fault)
+                    taken |= fault.places
+                    left.remove(fault)
+            yield chosen
+
+
+def run(plan: Plan, folder: Path, say: Callable[[str], None]) -> Report:
+    """Run a plan and return what came of it; the same seed draws the same faults and acts."""
+    report = Report(say)
+    with pytest.MonkeyPatch.context() as patch, staged(folder, plan.nodes, plan.each) as stage:
+        made = record_keys(patch)
+        tenants = Acts(stage, _drawing("acts", plan), list(TENANTS[: plan.tenants]))
+        losers = Losers(stage, tenants)
+        report.say("servers are there")
+        stage.staff()
+        report.say(f"{len(stage.fleet.replicas)} processes are ready")
+        tenants.begin()
+        losers.begin()
+        report.say("tenants are there")
+        try:
+            _strike(plan, stage, tenants, losers, report)
+            tenants.settle()
+            losers.finish()
+            for name in tenants.names:
+                tenants.deny_well(name)
+                tenants.allow(name)
+        except AssertionError as broken:
+            report.broken.append(f"{broken}")
+            report.say(f"BROKEN {broken}")
+        Ending(stage, tenants, losers, report, made).look()
+        report.say(
+            f"{tenants.commands.done} commands done, {tenants.commands.not_done} not, {tenants.reads} reads alike"
+        )
+    return report
+
+
+def _strike(plan: Plan, stage: Stage, tenants: Acts, losers: Losers, report: Report) -> None:
+    until = time.monotonic() + plan.seconds
+    order = _drawing("faults", plan)
+    for number, faults in enumerate(rounds(plan.faults, order)):
+        if number >= plan.rounds or time.monotonic() > until:
+            return
+        with ExitStack() as stack:
+            for fault in faults:
+                report.begins(fault, stack.enter_context(fault.strike(stage, order)))
+                for _ in range(plan.acts):
+                    tenants.act()
+                losers.go_on()
+        stage.staff()
+        tenants.insist("mailbox", "export", f"mover@{tenants.names[0]}.example", str(stage.folder / f"round-{number}"))
+        report.over(faults)
+        report.say(f"round {number + 1} is survived")
+
+
+def _drawing(what: str, plan: Plan) -> Random:
+    return Random(f"{what} {plan.seed}")  # noqa: S311  # to be repeated, not to be secret
