@@ -26,11 +26,11 @@ from twinlock.approvals.rows import list_approvals
 from twinlock.approvals.settings import ApprovalSettings
 from twinlock.approvals.statement import parse
 from twinlock.clock import SystemClock
-from twinlock.custody.audit import AuditLog
+from twinlock.custody.audit.log import AuditLog
 from twinlock.custody.custodian import LocalCustodian
+from twinlock.custody.lifecycle.recovering import LocalRecovering
 from twinlock.custody.policies import Policy, find_policy, list_policies
 from twinlock.custody.port import USER, Asker, ContainerRef
-from twinlock.custody.recovering import LocalRecovering
 from twinlock.keys.ports import Outcome
 from twinlock.keys.signing import SigningKey
 from twinlock.store.engine import open_engine

@@ -19,7 +19,7 @@ from events.amqp.connection import Pauses
 from events.amqp.trouble import BrokerGone, BrokerRefused, LoginRefused, silent
 from events.waiting import randomly
 from schemas.names import AUDIT_SEALER, CUSTODIAN, RECOVERY_HANDLER
-from twinlock.custody import enrolment
+from twinlock.custody.callers import enrolment
 from twinlock.errors import TwinlockError
 from twinlock.keys.signing import fingerprint
 from twinlock.store.postgres import DatabaseNotReached, of_postgresql

@@ -22,10 +22,11 @@ from twinlock.approvals.statement import Action
 from twinlock.content.reblob import BlobReencrypter
 from twinlock.content.reencrypt import Reencrypter
 from twinlock.content.sweeper import Sweeper
-from twinlock.custody import register, replays
-from twinlock.custody.audit import AuditLog
+from twinlock.custody.audit.log import AuditLog
+from twinlock.custody.callers import replays
 from twinlock.custody.port import Custodian, Recovering
 from twinlock.custody.remote.messages import LIFETIME_SECONDS
+from twinlock.custody.revocation import register
 from twinlock.purging.resuming import SWEEP
 from twinlock.store.unit import Cause, Store, new_id
 from workers import forgetting, overdue, wakeups

@@ -12,7 +12,7 @@ from cli.session import Session
 from schemas.identifiers import ApprovalState
 from twinlock.approvals.chain import NEEDED
 from twinlock.approvals.rows import Approval, find_approval
-from twinlock.custody.naming import made_by
+from twinlock.custody.lifecycle.naming import made_by
 from twinlock.store.tables.work import jobs
 from workers.jobs import adopt
 from workers.recovery_handler.carrying import job_id

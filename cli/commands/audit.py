@@ -16,9 +16,9 @@ from cli.options import OptionalTenant
 from cli.output import Failure, Result, fields, listing
 from cli.session import Session
 from schemas.facts import AuditCheckpointed
-from twinlock.custody import auditing, sealing
-from twinlock.custody.chain import SIGNED, Signed, moment
-from twinlock.custody.inspection import Inspection
+from twinlock.custody.audit import reading, sealing
+from twinlock.custody.audit.chain import SIGNED, Signed, moment
+from twinlock.custody.audit.inspection import Inspection
 from twinlock.errors import NotFound, TwinlockError
 from twinlock.keys.signing import BadSignature, fingerprint, public_to_pem, verify
 from twinlock.store.tables.tenants import tenants
@@ -50,7 +50,7 @@ async def show_all(
     async with session.parts.store.read() as reader:
         known = {row.id: row.name for row in await reader.rows(tenants.select())}
         of_tenant = None if tenant is None else _id_of(known, names.tenant_name(tenant))
-        rows = await auditing.list_entries(reader, of_tenant, last)
+        rows = await reading.list_entries(reader, of_tenant, last)
     found = [_document(row, known) for row in rows]
     return listing(found, ("at", "writer", "sequence", "kind", "tenant", "policy"), "no entries")
 
@@ -77,7 +77,7 @@ async def export(session: Session, file: Annotated[Path, typer.Argument(metavar=
 async def checkpoint(session: Session) -> Result:
     """Show what was signed last: kept elsewhere, it finds a log that was cut off."""
     async with session.parts.store.read() as reader:
-        signed = await auditing.newest_checkpoint(reader)
+        signed = await reading.newest_checkpoint(reader)
     if signed is None:
         raise NotFound("nothing is sealed yet", hint="see: twinlock audit verify")
     document = {**json.loads(signed.statement), "signature": signed.signature.hex()}
@@ -99,9 +99,9 @@ async def _inspected(session: Session, kept: dict[int, Signed]) -> tuple[dict[st
         raise TwinlockError(f"{place / home.AUDIT_KEY} is missing", hint="verify from the home with the vaults")
     inspection = Inspection(home.read_audit_key(place), home.read_checkpoint_public(place))
     async with parts.store.read() as reader:
-        await auditing.inspect(reader, inspection, kept)
+        await reading.inspect(reader, inspection, kept)
         now = parts.clock.now()
-        since = await auditing.running_since(reader, now - timedelta(seconds=_FRESH_SECONDS))
+        since = await reading.running_since(reader, now - timedelta(seconds=_FRESH_SECONDS))
     if since is not None:  # where nothing runs, nothing is overdue
         inspection.check_time(now, since, OVERDUE_SECONDS)
     await _tell(session, inspection)

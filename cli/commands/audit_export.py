@@ -5,8 +5,8 @@ import os
 from pathlib import Path
 from typing import Any
 
-from twinlock.custody.auditing import Piece, walk
-from twinlock.custody.chain import moment
+from twinlock.custody.audit.chain import moment
+from twinlock.custody.audit.reading import Piece, walk
 from twinlock.store.unit import Reader
 
 

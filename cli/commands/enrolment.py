@@ -15,8 +15,8 @@ from cli.settings import Settings
 from cli.wiring import open_current
 from cli.wiring.sealing import seal_before_leaving
 from schemas.names import AUDIT_SEALER, OPERATOR, RECOVERY_HANDLER
-from twinlock.custody import enrolment
-from twinlock.custody.audit import AuditEntry, AuditLog
+from twinlock.custody.audit.log import AuditEntry, AuditLog
+from twinlock.custody.callers import enrolment
 from twinlock.keys.signing import fingerprint
 from twinlock.store.unit import Cause, Store, Unit, new_id
 from workers.roster import ROSTER

@@ -9,11 +9,11 @@ from sqlalchemy import case, func, select
 from cli.output import Table, fields
 from schemas.identifiers import PROVIDER, Slot
 from twinlock.custody.decision import ROOT_SLOTS, AvailabilityKeyState
-from twinlock.custody.evidence import Gathered, read_evidence
-from twinlock.custody.looking import read_expiries
+from twinlock.custody.health.evidence import Gathered, read_evidence
+from twinlock.custody.health.looking import read_expiries
+from twinlock.custody.health.verdicts import SlotStanding, read_standing
 from twinlock.custody.policies import Policy
 from twinlock.custody.settings import EvidenceRules
-from twinlock.custody.verdicts import SlotStanding, read_standing
 from twinlock.keys.ports import Outcome
 from twinlock.store.tables.content import container_keys, containers
 from twinlock.store.tables.custody import availability_keys, policy_keys, root_keys

@@ -5,9 +5,9 @@ from collections.abc import Awaitable, Callable
 from cli.session import Session
 from schemas.names import OPERATOR
 from twinlock.content.containers import Container
+from twinlock.custody.callers.purposes import Operation, read_as_service, reads_as_service
 from twinlock.custody.custodian import LocalCustodian
 from twinlock.custody.port import Asker
-from twinlock.custody.purposes import Operation, read_as_service, reads_as_service
 from twinlock.store.unit import Reader
 
 

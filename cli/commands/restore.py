@@ -17,7 +17,7 @@ from cli.output import Failure, Result, Table, fields
 from cli.session import Session
 from cli.wiring.auditing import audit_of
 from cli.wiring.marking import marks_of
-from twinlock.custody.mark import Mark
+from twinlock.custody.revocation.mark import Mark
 from twinlock.errors import TwinlockError
 from twinlock.restoring.checking import Checked, Restoring
 

@@ -19,11 +19,11 @@ from cli.session import Session
 from cli.wiring.auditing import approvals_of, audit_of
 from schemas.identifiers import PolicyState
 from twinlock.approvals.rows import Approval
-from twinlock.custody import revocations
 from twinlock.custody.policies import Policy, find_policy
-from twinlock.custody.revocations import Change
+from twinlock.custody.revocation import revocations
+from twinlock.custody.revocation.revocations import Change
+from twinlock.custody.revocation.settling import Settled, settled
 from twinlock.custody.settings import CustodySettings
-from twinlock.custody.settling import Settled, settled
 
 
 def register(noun: typer.Typer) -> None:

@@ -13,7 +13,7 @@ from cli.output import Failure, Result
 from cli.settings import Settings
 from cli.wiring import open_current
 from events.home_lock import WorkerRunLock
-from twinlock.custody import sealing
+from twinlock.custody.audit import sealing
 from workers.roster import ROSTER
 
 noun = typer.Typer(help="The workers.")

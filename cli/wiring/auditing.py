@@ -7,7 +7,7 @@ from cli.wiring.marking import guard_of
 from cli.wiring.parts import Parts
 from schemas.names import OPERATOR
 from twinlock.approvals.acting import Approvals
-from twinlock.custody.audit import AuditEntry, AuditLog, Scalar
+from twinlock.custody.audit.log import AuditEntry, AuditLog, Scalar
 from twinlock.errors import TwinlockError
 from twinlock.store.unit import Unit
 

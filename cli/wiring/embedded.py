@@ -25,10 +25,10 @@ from events.consumer import ConsumerRuntime, ConsumerSettings
 from events.embedded import EmbeddedTransport
 from events.ladder import Ladder
 from events.relay import Relay
-from twinlock.custody.audit import AuditLog, is_genuine
+from twinlock.custody.audit.log import AuditLog, is_genuine
 from twinlock.custody.custodian import LocalCustodian
-from twinlock.custody.recovering import LocalRecovering
-from twinlock.custody.register import Instance
+from twinlock.custody.lifecycle.recovering import LocalRecovering
+from twinlock.custody.revocation.register import Instance
 from twinlock.errors import TwinlockError
 from twinlock.keys.ports import Clock
 from twinlock.store.tables.custody import audit_entries

@@ -27,7 +27,7 @@ from events.ladder import Ladder
 from events.relay import Relay, RelaySettings
 from events.watchdog import Watchdog
 from schemas.names import ALERT_EMITTER, AUDIT_SEALER, OPERATOR, RECOVERY_HANDLER, TIK_CACHE_REFRESHER
-from twinlock.custody.audit import AuditLog
+from twinlock.custody.audit.log import AuditLog
 from twinlock.custody.custodian import LocalCustodian
 from twinlock.custody.port import Custodian, Recovering
 from twinlock.custody.remote.caller import RemoteCustodian

@@ -10,8 +10,8 @@ from tempfile import mkstemp
 from sqlalchemy import select
 
 from cli.home import MARK
-from twinlock.custody.chain import Signed
-from twinlock.custody.mark import Mark, Restored, RestoreGuard
+from twinlock.custody.audit.chain import Signed
+from twinlock.custody.revocation.mark import Mark, Restored, RestoreGuard
 from twinlock.errors import TwinlockError
 from twinlock.store.tables.custody import audit_seals
 from twinlock.store.unit import Store

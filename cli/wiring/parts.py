@@ -24,7 +24,7 @@ from twinlock.content.site_export import SiteExporter
 from twinlock.content.site_import import SiteImporter
 from twinlock.content.sites import Sites
 from twinlock.content.sweeper import Sweeper
-from twinlock.custody.audit import AuditLog
+from twinlock.custody.audit.log import AuditLog
 from twinlock.custody.fate import revoked_bound_seconds
 from twinlock.custody.port import Custodian, Recovering
 from twinlock.errors import TwinlockError

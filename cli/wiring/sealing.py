@@ -6,7 +6,7 @@ import logging
 from cli import home
 from cli.settings import Settings
 from cli.wiring.marking import move_mark
-from twinlock.custody.sealing import Sealer
+from twinlock.custody.audit.sealing import Sealer
 from twinlock.store.unit import Store, new_id
 
 log = logging.getLogger(__name__)

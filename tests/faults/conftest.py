@@ -29,7 +29,7 @@ from cli.wiring import Parts, open_parts, open_store
 from twinlock.clock import ManualClock
 from twinlock.content.objects import Objects
 from twinlock.content.sweeper import Sweeper
-from twinlock.custody.audit import is_genuine
+from twinlock.custody.audit.log import is_genuine
 from twinlock.store.tables.custody import audit_entries
 from twinlock.store.unit import Cause
 

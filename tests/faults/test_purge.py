@@ -19,7 +19,7 @@ from twinlock.vaults.software.local import LocalVault
 
 if TYPE_CHECKING:
     from tests.faults.conftest import Home
-    from twinlock.custody.audit import AuditLog
+    from twinlock.custody.audit.log import AuditLog
 
 ANN = "ann@acme.example"
 ROOTS = ("local://p1/key", "local://p2/key")

@@ -15,12 +15,12 @@ from schemas.facts import AlertRaised, AuditCheckpointed
 from tests.conftest import OpenStore
 from twinlock.clock import ManualClock
 from twinlock.crashpoints import CrashPoint, arm, disarm
-from twinlock.custody import sealing
-from twinlock.custody.audit import AuditEntry, AuditLog
-from twinlock.custody.auditing import inspect, newest_checkpoint, running_since
-from twinlock.custody.chain import Signed
-from twinlock.custody.inspection import Inspection
-from twinlock.custody.sealing import LEASE_SECONDS, Sealer, holder
+from twinlock.custody.audit import sealing
+from twinlock.custody.audit.chain import Signed
+from twinlock.custody.audit.inspection import Inspection
+from twinlock.custody.audit.log import AuditEntry, AuditLog
+from twinlock.custody.audit.reading import inspect, newest_checkpoint, running_since
+from twinlock.custody.audit.sealing import LEASE_SECONDS, Sealer, holder
 from twinlock.keys.signing import SigningKey
 from twinlock.store.tables.bus import outbox
 from twinlock.store.tables.custody import audit_checkpoints, audit_entries, audit_seals, custodians

@@ -15,7 +15,7 @@ import pytest
 from schemas.identifiers import AvailabilityMode, Slot
 from tests.servers.kms import ACCOUNT, Kms
 from twinlock.clock import ManualClock
-from twinlock.custody.audit import AuditLog
+from twinlock.custody.audit.log import AuditLog
 from twinlock.custody.custodian import LocalCustodian
 from twinlock.custody.port import USER, Asker, PolicyKeyOrder
 from twinlock.custody.settings import CustodySettings

@@ -25,9 +25,9 @@ from twinlock.approvals.rows import Approval, find_approval
 from twinlock.approvals.settings import ApprovalSettings
 from twinlock.approvals.statement import Action, NewKey, parse
 from twinlock.clock import ManualClock
-from twinlock.custody import revocations
-from twinlock.custody.audit import AuditLog, is_genuine
+from twinlock.custody.audit.log import AuditLog, is_genuine
 from twinlock.custody.policies import Policy, load_policy
+from twinlock.custody.revocation import revocations
 from twinlock.errors import NotFound, TwinlockError
 from twinlock.keys.signing import SigningKey
 from twinlock.store.tables.approvals import approval_signatures, approvals, approver_changes, installation

@@ -14,12 +14,12 @@ from schemas.names import CUSTODIAN, DEP_ASSIGNER, MAILBOX_REENCRYPTOR
 from schemas.requests import AssignmentRequested, MoveRequested, PolicyRequested, RefreshRequested
 from twinlock.content.keyring import Keyring
 from twinlock.content.reencrypt import Reencrypter
-from twinlock.custody.audit import AuditLog
-from twinlock.custody.enrolment import enroll
+from twinlock.custody.audit.log import AuditLog
+from twinlock.custody.callers.enrolment import enroll
+from twinlock.custody.callers.purposes import CALLERS
 from twinlock.custody.errors import CustodianSilent
 from twinlock.custody.memory import MemoryCustodian
 from twinlock.custody.port import Asker, Custodian, Probe
-from twinlock.custody.purposes import CALLERS
 from twinlock.custody.remote.caller import RemoteCustodian
 from twinlock.custody.remote.host import CustodianHost
 from twinlock.custody.remote.memory import MemoryCarrier

@@ -24,7 +24,7 @@ from events.relay import Relay
 from schemas.identifiers import PolicyState
 from schemas.names import ALERT_EMITTER, OPERATOR, TIK_CACHE_REFRESHER
 from tests.guides import execute, programs, steps, write_files
-from twinlock.custody import revocations
+from twinlock.custody.revocation import revocations
 from twinlock.store.unit import Cause, Store
 from workers.alert_emitter.hearing import HEARD, Hear
 from workers.alert_emitter.reading import listing

@@ -7,8 +7,8 @@ import pytest
 from sqlalchemy import insert, select, update
 
 from schemas.identifiers import ApprovalState, PolicyState
-from twinlock.custody import revocations
-from twinlock.custody.audit import AuditLog
+from twinlock.custody.audit.log import AuditLog
+from twinlock.custody.revocation import revocations
 from twinlock.errors import NotFound, TwinlockError
 from twinlock.store.tables import metadata
 from twinlock.store.tables.approvals import approvals

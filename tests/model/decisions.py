@@ -10,8 +10,8 @@ from tests.model.policies import Answer
 from twinlock.approvals.errors import Refused
 from twinlock.approvals.rows import Approval
 from twinlock.approvals.statement import Action
-from twinlock.custody import revocations
 from twinlock.custody.policies import find_policy
+from twinlock.custody.revocation import revocations
 from twinlock.errors import TwinlockError
 
 

@@ -16,9 +16,9 @@ from tests.model.model import COOLING
 from twinlock.approvals.acting import Approvals
 from twinlock.approvals.settings import ApprovalSettings
 from twinlock.clock import ManualClock
-from twinlock.custody.audit import AuditLog
+from twinlock.custody.audit.log import AuditLog
 from twinlock.custody.custodian import LocalCustodian
-from twinlock.custody.recovering import LocalRecovering
+from twinlock.custody.lifecycle.recovering import LocalRecovering
 from twinlock.custody.settings import CustodySettings
 from twinlock.keys.signing import SigningKey
 from twinlock.store.engine import open_engine

@@ -22,11 +22,11 @@ from twinlock.approvals.statement import parse
 from twinlock.content.mailboxes import NewMailbox
 from twinlock.content.paths import shown_path
 from twinlock.content.sites import NewSite
-from twinlock.custody.auditing import inspect
+from twinlock.custody.audit.inspection import Inspection
+from twinlock.custody.audit.reading import inspect
+from twinlock.custody.audit.sealing import Sealer
 from twinlock.custody.errors import CustodyError, KeyNotYet
-from twinlock.custody.inspection import Inspection
 from twinlock.custody.port import USER, Asker
-from twinlock.custody.sealing import Sealer
 from twinlock.errors import NotFound
 from twinlock.store.tables.tenants import tenants
 

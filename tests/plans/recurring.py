@@ -20,8 +20,13 @@ from tests.servers.postgres import Postgres
 from twinlock.approvals import telling
 from twinlock.clock import ManualClock, SystemClock
 from twinlock.content import containers
-from twinlock.custody import auditing, evidence, looking, register, replays, revocations, rows, sealing
-from twinlock.custody.audit import AuditEntry, AuditLog
+from twinlock.custody import rows
+from twinlock.custody.audit import reading as auditing
+from twinlock.custody.audit import sealing
+from twinlock.custody.audit.log import AuditEntry, AuditLog
+from twinlock.custody.callers import replays
+from twinlock.custody.health import evidence, looking
+from twinlock.custody.revocation import register, revocations
 from twinlock.custody.settings import EvidenceRules
 from twinlock.keys.ports import Outcome
 from twinlock.store.engine import open_engine

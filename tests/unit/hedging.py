@@ -7,12 +7,12 @@ import pytest
 
 from schemas.identifiers import Slot
 from tests.virtual import VirtualClock
+from twinlock.custody.health.verdicts import SlotVerdict
 from twinlock.custody.hedge import Hedged, Turns
 from twinlock.custody.latency import Latencies
 from twinlock.custody.rows import StoredPolicyKey
 from twinlock.custody.settings import HedgeSettings
 from twinlock.custody.unwrap import SlotAsker, Unwrapped
-from twinlock.custody.verdicts import SlotVerdict
 from twinlock.keys.errors import KeyWipedError
 from twinlock.keys.ports import Outcome, WrappedKey
 from twinlock.keys.root_payload import seal

@@ -10,7 +10,7 @@ from schemas.facts import AlertCleared, HealthChanged, PolicyRestored, PolicyRev
 from schemas.identifiers import Audience, PolicyHealth, PolicyState, Slot
 from twinlock.custody.ahead import EXPIRING, FAILING
 from twinlock.custody.decision import AVAILABILITY_KEY_FAILED, AVAILABILITY_KEY_USED, Alert, Outcomes, alerts_for
-from twinlock.custody.verdicts import health_of
+from twinlock.custody.health.verdicts import health_of
 from twinlock.keys.ports import Outcome
 from workers.alert_emitter.kinds import DAY, KINDS, End, Situation, Topic, ended_by, is_over, quiet_seconds
 

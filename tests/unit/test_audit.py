@@ -13,7 +13,7 @@ import pytest
 from sqlalchemy import select
 
 from twinlock.clock import ManualClock
-from twinlock.custody.audit import AuditEntry, AuditLog, is_genuine
+from twinlock.custody.audit.log import AuditEntry, AuditLog, is_genuine
 from twinlock.keys.secret import SecretKey
 from twinlock.store.tables.custody import audit_entries
 from twinlock.store.unit import Cause, Store, Unit

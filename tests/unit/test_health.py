@@ -8,9 +8,9 @@ import pytest
 
 from schemas.identifiers import AvailabilityMode, PolicyHealth, PolicyState, Slot, Workload
 from twinlock.custody.fate import Fate, bound_seconds, fate
+from twinlock.custody.health.verdicts import SlotStanding, Standing
 from twinlock.custody.policies import Policy
 from twinlock.custody.settings import CustodySettings
-from twinlock.custody.verdicts import SlotStanding, Standing
 from twinlock.keys.ports import Outcome
 
 NOW = datetime(2026, 1, 1, tzinfo=UTC)

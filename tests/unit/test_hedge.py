@@ -14,9 +14,9 @@ from schemas.identifiers import AvailabilityMode, PolicyHealth, PolicyState, Slo
 from tests.unit.hedging import FOREIGN, GONE, NEVER, OFFSET, SETTINGS, Answer, bench
 from tests.virtual import VirtualClock, virtually
 from twinlock.custody.decision import ROOT_SLOTS, AvailabilityKeyState, Evidence, Outcomes, decide
+from twinlock.custody.health.verdicts import SlotStanding, SlotVerdict, Standing
 from twinlock.custody.policies import Policy
 from twinlock.custody.port import InitiatorClass
-from twinlock.custody.verdicts import SlotStanding, SlotVerdict, Standing
 from twinlock.keys.ports import Outcome
 
 T = TypeVar("T")

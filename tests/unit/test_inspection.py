@@ -9,9 +9,9 @@ from typing import Any
 from hypothesis import assume, given
 from hypothesis import strategies as st
 
-from twinlock.custody.audit import AuditEntry, entry_mac
-from twinlock.custody.chain import GENESIS, Run, Signed, link, sign
-from twinlock.custody.inspection import Inspection
+from twinlock.custody.audit.chain import GENESIS, Run, Signed, link, sign
+from twinlock.custody.audit.inspection import Inspection
+from twinlock.custody.audit.log import AuditEntry, entry_mac
 from twinlock.keys.signing import SigningKey
 
 KEY = bytes(range(32))

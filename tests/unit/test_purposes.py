@@ -5,8 +5,16 @@ from pathlib import Path
 
 import pytest
 
+from twinlock.custody.callers.purposes import (
+    CALLERS,
+    Needs,
+    Operation,
+    acts_for_people,
+    permit,
+    reads_as_service,
+    table,
+)
 from twinlock.custody.port import USER, Initiator, service
-from twinlock.custody.purposes import CALLERS, Needs, Operation, acts_for_people, permit, reads_as_service, table
 
 PAGE = Path(__file__).parents[2] / "docs" / "custodian.md"
 PURPOSES = [

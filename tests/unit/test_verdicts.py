@@ -11,10 +11,10 @@ from sqlalchemy import func, insert, select
 
 from schemas.identifiers import Slot
 from twinlock.clock import ManualClock
-from twinlock.custody.chain import moment
-from twinlock.custody.evidence import proven_unavailable
+from twinlock.custody.audit.chain import moment
+from twinlock.custody.health.evidence import proven_unavailable
+from twinlock.custody.health.verdicts import SlotVerdict, Standing, health_of, read_standing, record
 from twinlock.custody.settings import EvidenceRules
-from twinlock.custody.verdicts import SlotVerdict, Standing, health_of, read_standing, record
 from twinlock.errors import NotFound
 from twinlock.keys.ports import Corrupt, Denied, Outcome, Unavailable
 from twinlock.store.tables.bus import outbox

@@ -10,7 +10,7 @@ from cryptography.hazmat.primitives.serialization import load_pem_public_key
 
 from cli.commands.audit import statement_of
 from schemas.facts import AuditCheckpointed
-from twinlock.custody.chain import Run, link, sign
+from twinlock.custody.audit.chain import Run, link, sign
 from twinlock.keys.signing import SigningKey, public_from_pem, public_to_pem
 
 AT = datetime(2026, 1, 2, 3, 4, 5, 6, tzinfo=UTC)

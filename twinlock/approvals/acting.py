@@ -16,11 +16,11 @@ from twinlock.approvals.rows import Approval, find_approval, list_approvals
 from twinlock.approvals.settings import ApprovalSettings
 from twinlock.approvals.statement import Action, NamedApprover
 from twinlock.approvals.telling import expire, tell
-from twinlock.custody import revocations
-from twinlock.custody.audit import AuditEntry, AuditLog, Scalar
-from twinlock.custody.mark import RestoreGuard
+from twinlock.custody.audit.log import AuditEntry, AuditLog, Scalar
 from twinlock.custody.policies import Policy
-from twinlock.custody.revocations import Change as Revocation
+from twinlock.custody.revocation import revocations
+from twinlock.custody.revocation.mark import RestoreGuard
+from twinlock.custody.revocation.revocations import Change as Revocation
 from twinlock.errors import NotFound
 from twinlock.keys.signing import fingerprint
 from twinlock.store.tables.custody import policies

@@ -14,9 +14,9 @@ from twinlock.approvals.errors import Refused
 from twinlock.approvals.requests import Checked, check
 from twinlock.approvals.rows import Approval, find_approval, set_state
 from twinlock.approvals.statement import Action
-from twinlock.custody import revocations
-from twinlock.custody.audit import AuditEntry, AuditLog, Scalar
-from twinlock.custody.chain import moment
+from twinlock.custody.audit.chain import moment
+from twinlock.custody.audit.log import AuditEntry, AuditLog, Scalar
+from twinlock.custody.revocation import revocations
 from twinlock.custody.rows import read_policy
 from twinlock.store.tables.approvals import approval_signatures, approvals
 from twinlock.store.unit import Unit

@@ -3,8 +3,8 @@
 from schemas.identifiers import ApprovalState
 from twinlock.approvals.rows import Approval, set_state
 from twinlock.approvals.statement import Action
-from twinlock.custody import purging
-from twinlock.custody.audit import AuditEntry, AuditLog
+from twinlock.custody.audit.log import AuditEntry, AuditLog
+from twinlock.custody.lifecycle import purging
 from twinlock.store.unit import Unit
 
 

@@ -32,7 +32,7 @@ from twinlock.approvals.statement import (
     Statement,
     parse,
 )
-from twinlock.custody.audit import AuditLog
+from twinlock.custody.audit.log import AuditLog
 from twinlock.custody.policies import Policy, load_policy
 from twinlock.errors import TwinlockError
 from twinlock.keys.signing import fingerprint

@@ -13,7 +13,7 @@ from twinlock.approvals.chain import NEEDED, Change
 from twinlock.approvals.ending import end
 from twinlock.approvals.rows import GRANTED, REQUESTED, find_approval
 from twinlock.approvals.statement import Action
-from twinlock.custody.audit import AuditLog
+from twinlock.custody.audit.log import AuditLog
 from twinlock.store.tables.approvals import approval_steps, approvals, approver_changes
 from twinlock.store.tables.tenants import tenants
 from twinlock.store.unit import Cause, Reader, Store, Unit, new_id

@@ -9,7 +9,7 @@ from twinlock.content.blobs import COLUMNS, StoredFile
 from twinlock.content.containers import Container
 from twinlock.content.filing import recount
 from twinlock.content.objects import supersede
-from twinlock.custody.audit import AuditEntry, AuditLog, Scalar
+from twinlock.custody.audit.log import AuditEntry, AuditLog, Scalar
 from twinlock.store.tables.content import container_keys, container_wraps, containers, files, items
 from twinlock.store.unit import Unit
 

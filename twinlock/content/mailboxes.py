@@ -11,7 +11,7 @@ from twinlock.content.containers import Container
 from twinlock.content.deleting import delete_items, note_removal, remove_empty
 from twinlock.content.sealing import DESCRIBED, Stored, bounded
 from twinlock.content.settings import ContentSettings
-from twinlock.custody.audit import AuditLog
+from twinlock.custody.audit.log import AuditLog
 from twinlock.custody.port import Asker, ContainerRef, Custodian
 from twinlock.errors import AlreadyExists, NotFound, TwinlockError
 from twinlock.store.once import insert_once

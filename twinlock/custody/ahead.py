@@ -13,11 +13,11 @@ from schemas.identifiers import Audience, PolicyState, Severity
 from twinlock.custody.attempt import Attempts
 from twinlock.custody.cache import CacheLine, OpenedBy
 from twinlock.custody.decision import Alert
-from twinlock.custody.examining import Examiner
 from twinlock.custody.fate import Fate
+from twinlock.custody.health.examining import Examiner
+from twinlock.custody.health.verdicts import clear_alerts, raise_alerts
 from twinlock.custody.policies import Policy
 from twinlock.custody.settings import CustodySettings
-from twinlock.custody.verdicts import clear_alerts, raise_alerts
 from twinlock.errors import NotFound
 from twinlock.keys.ports import Clock
 from twinlock.store.unit import Cause, Store, Unit, new_id

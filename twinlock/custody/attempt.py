@@ -10,14 +10,14 @@ from schemas.identifiers import Slot, Workload
 from twinlock.custody.availability import AvailabilityKeys
 from twinlock.custody.cache import KeyCache, OpenedBy
 from twinlock.custody.decision import AvailabilityKeyState, Decision, Outcomes, Result, alerts_for
+from twinlock.custody.health.repeating import beats
+from twinlock.custody.health.verdicts import SlotVerdict, heard_from, raise_alerts
 from twinlock.custody.port import Asker
 from twinlock.custody.refusals import Refusals
 from twinlock.custody.refusing import needs_root, not_yet
-from twinlock.custody.repeating import beats
 from twinlock.custody.rows import StoredPolicyKey
 from twinlock.custody.settings import CustodySettings
 from twinlock.custody.unwrap import RootUnwrap, Unwrapped
-from twinlock.custody.verdicts import SlotVerdict, heard_from, raise_alerts
 from twinlock.custody.view import View, learn, load
 from twinlock.custody.wiping import wipe, wiped_on_failure
 from twinlock.errors import NotFound

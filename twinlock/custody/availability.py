@@ -8,8 +8,8 @@ import asyncio
 from sqlalchemy.exc import SQLAlchemyError
 
 from schemas.identifiers import Slot
-from twinlock.custody.audit import AuditLog
-from twinlock.custody.entries import entry
+from twinlock.custody.audit.entries import entry
+from twinlock.custody.audit.log import AuditLog
 from twinlock.custody.errors import KeyRefused
 from twinlock.custody.guards import Guards
 from twinlock.custody.operations import Operation

@@ -8,19 +8,20 @@ from typing import TypeVar
 from schemas.identifiers import Workload
 from twinlock.custody.ahead import RefreshAhead
 from twinlock.custody.attempt import Attempts, Witness
-from twinlock.custody.audit import AuditLog
+from twinlock.custody.audit.log import AuditLog
 from twinlock.custody.availability import AvailabilityKeys
 from twinlock.custody.cache import CacheLine
 from twinlock.custody.containers import StoredContainerKeys
-from twinlock.custody.epoch import Epoch
-from twinlock.custody.examining import Examiner
 from twinlock.custody.guards import Guards, on_behalf_of
-from twinlock.custody.health import Prober
+from twinlock.custody.health.examining import Examiner
+from twinlock.custody.health.looking import KeyLooks
+from twinlock.custody.health.prober import Prober
+from twinlock.custody.health.probing import RootKeyProbe
 from twinlock.custody.hedge import Hedged
 from twinlock.custody.latency import Latencies
-from twinlock.custody.looking import KeyLooks
-from twinlock.custody.making import PolicyKeyMaker
-from twinlock.custody.mark import RestoreGuard
+from twinlock.custody.lifecycle.making import PolicyKeyMaker
+from twinlock.custody.lifecycle.refreshing import PolicyKeyRefresher
+from twinlock.custody.lifecycle.rewrapping import ContainerRewrapper
 from twinlock.custody.observing import Observer, Unobserved
 from twinlock.custody.opening import PolicyKeyOpener
 from twinlock.custody.port import (
@@ -32,10 +33,9 @@ from twinlock.custody.port import (
     Probe,
     WrappedContainerKey,
 )
-from twinlock.custody.probing import RootKeyProbe
-from twinlock.custody.refreshing import PolicyKeyRefresher
-from twinlock.custody.register import Instance, Report
-from twinlock.custody.rewrapping import ContainerRewrapper
+from twinlock.custody.revocation.epoch import Epoch
+from twinlock.custody.revocation.mark import RestoreGuard
+from twinlock.custody.revocation.register import Instance, Report
 from twinlock.custody.rows import read_availability_uri
 from twinlock.custody.serving import ContainerKeys
 from twinlock.custody.settings import CustodySettings

@@ -6,8 +6,8 @@ from enum import StrEnum
 
 from schemas.identifiers import Workload
 from twinlock.custody.decision import Outcomes
+from twinlock.custody.health.verdicts import SlotStanding, Standing
 from twinlock.custody.settings import CustodySettings
-from twinlock.custody.verdicts import SlotStanding, Standing
 from twinlock.keys.ports import Outcome
 
 

@@ -12,12 +12,12 @@ from random import Random
 from schemas.identifiers import Slot
 from twinlock.custody.budget import HedgeBudget
 from twinlock.custody.decision import ROOT_SLOTS
+from twinlock.custody.health.verdicts import SlotVerdict
 from twinlock.custody.latency import Latencies
 from twinlock.custody.observing import Observer, Unobserved
 from twinlock.custody.rows import StoredPolicyKey
 from twinlock.custody.settings import HedgeSettings
 from twinlock.custody.unwrap import SlotAsker, Unwrapped
-from twinlock.custody.verdicts import SlotVerdict
 from twinlock.custody.wiping import wipe
 from twinlock.keys.ports import Clock
 

@@ -6,7 +6,7 @@ from enum import StrEnum
 from typing import Protocol
 
 from schemas.identifiers import AvailabilityMode, Slot
-from twinlock.custody.audit import AuditLog
+from twinlock.custody.audit.log import AuditLog
 from twinlock.keys.ports import Destruction, KeyDescription, Outcome, WrappedKey
 from twinlock.keys.secret import SecretKey
 from twinlock.store.unit import Cause

@@ -5,9 +5,9 @@ from collections.abc import Sequence
 from dataclasses import dataclass
 
 from twinlock.custody.attempt import Lent
-from twinlock.custody.audit import AuditEntry, AuditLog, Scalar
+from twinlock.custody.audit.entries import entry, of_containers
+from twinlock.custody.audit.log import AuditEntry, AuditLog, Scalar
 from twinlock.custody.containers import StoredContainerKeys, open_wrapped, wrap_under
-from twinlock.custody.entries import entry, of_containers
 from twinlock.custody.errors import CustodyError, KeyNotYet
 from twinlock.custody.observing import Observer
 from twinlock.custody.opening import PolicyKeyOpener

@@ -13,11 +13,11 @@ from typing import Protocol
 from schemas.identifiers import Slot
 from twinlock.custody.decision import ROOT_SLOTS
 from twinlock.custody.guards import Guards
+from twinlock.custody.health.verdicts import SlotVerdict
 from twinlock.custody.latency import Latencies
 from twinlock.custody.operations import Operation
 from twinlock.custody.rows import StoredPolicyKey
 from twinlock.custody.settings import GuardSettings
-from twinlock.custody.verdicts import SlotVerdict
 from twinlock.keys.errors import DecryptionError
 from twinlock.keys.ports import Clock, Corrupt, Outcome, Unavailable, Vault, VaultFailure, WrappedKey
 from twinlock.keys.root_payload import open_payload

@@ -6,13 +6,13 @@ from datetime import datetime
 
 from schemas.identifiers import AvailabilityMode
 from twinlock.custody.decision import AvailabilityKeyState, Decision, Evidence, Outcomes, decide
-from twinlock.custody.evidence import proven_unavailable
+from twinlock.custody.health.evidence import proven_unavailable
+from twinlock.custody.health.verdicts import SlotVerdict, Standing, read_standing, record
 from twinlock.custody.policies import Policy
 from twinlock.custody.port import Asker
 from twinlock.custody.rows import StoredPolicyKey, read_availability_state, read_policy, read_policy_key
 from twinlock.custody.settings import EvidenceRules
 from twinlock.custody.unwrap import Unwrapped
-from twinlock.custody.verdicts import SlotVerdict, Standing, read_standing, record
 from twinlock.errors import NotFound
 from twinlock.store.unit import Cause, Reader, Store, Unit
 

@@ -9,11 +9,11 @@ from sqlalchemy import delete, select
 from schemas.identifiers import ApprovalState, PolicyState, Slot
 from twinlock.approvals.requests import Checked
 from twinlock.approvals.rows import set_state
-from twinlock.custody import revocations
-from twinlock.custody.audit import AuditEntry, AuditLog
+from twinlock.custody.audit.log import AuditEntry, AuditLog
 from twinlock.custody.decision import AvailabilityKeyState
+from twinlock.custody.health.verdicts import read_standing
 from twinlock.custody.policies import Policy
-from twinlock.custody.verdicts import read_standing
+from twinlock.custody.revocation import revocations
 from twinlock.keys.ports import Outcome
 from twinlock.purging.rows import Look, Moment, Purge, Stage, looked
 from twinlock.store.tables.custody import availability_keys, policy_key_copies, policy_keys

@@ -11,10 +11,10 @@ from sqlalchemy import exists, func, select, tuple_
 from twinlock.approvals.installation import read_installation
 from twinlock.approvals.rows import Approval
 from twinlock.approvals.statement import Statement, parse
-from twinlock.custody.chain import moment
+from twinlock.custody.audit.chain import moment
+from twinlock.custody.audit.sealing import read_state
 from twinlock.custody.policies import Policy
 from twinlock.custody.rows import read_policy
-from twinlock.custody.sealing import read_state
 from twinlock.keys.signing import SigningKey
 from twinlock.purging.certificate import issue
 from twinlock.purging.rows import Purge, Stage

@@ -10,8 +10,8 @@ from twinlock.approvals.requests import Wanted, request
 from twinlock.approvals.rows import Approval, list_approvals
 from twinlock.approvals.settings import ApprovalSettings
 from twinlock.approvals.statement import Action, NamedPurge
-from twinlock.custody import purging
-from twinlock.custody.audit import AuditEntry, AuditLog, Scalar
+from twinlock.custody.audit.log import AuditEntry, AuditLog, Scalar
+from twinlock.custody.lifecycle import purging
 from twinlock.custody.policies import Policy
 from twinlock.custody.rows import read_policy
 from twinlock.keys.signing import fingerprint

@@ -13,7 +13,7 @@ from sqlalchemy import insert, select, update
 
 from schemas.identifiers import PolicyState
 from twinlock.approvals.statement import Action
-from twinlock.custody import revocations
+from twinlock.custody.revocation import revocations
 from twinlock.store.tables.custody import policies
 from twinlock.store.tables.custody import revocations as table
 from twinlock.store.unit import Reader, Unit

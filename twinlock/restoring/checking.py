@@ -4,10 +4,10 @@ from collections.abc import Iterable, Sequence
 from dataclasses import dataclass, field, replace
 from datetime import timedelta
 
-from twinlock.custody import revocations
-from twinlock.custody.audit import AuditEntry, AuditLog, Scalar
-from twinlock.custody.inspection import Inspection
-from twinlock.custody.mark import Mark, Marks, lacking, newest
+from twinlock.custody.audit.inspection import Inspection
+from twinlock.custody.audit.log import AuditEntry, AuditLog, Scalar
+from twinlock.custody.revocation import revocations
+from twinlock.custody.revocation.mark import Mark, Marks, lacking, newest
 from twinlock.errors import TwinlockError
 from twinlock.restoring.changes import FILLED_NUMBERS, Placed, fill, missing, place
 from twinlock.restoring.effects import replay

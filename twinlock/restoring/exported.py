@@ -10,10 +10,10 @@ from typing import Any
 
 from sqlalchemy import select
 
-from twinlock.custody.auditing import PAGE
-from twinlock.custody.chain import Run, Signed
-from twinlock.custody.inspection import Inspection
-from twinlock.custody.mark import Mark
+from twinlock.custody.audit.chain import Run, Signed
+from twinlock.custody.audit.inspection import Inspection
+from twinlock.custody.audit.reading import PAGE
+from twinlock.custody.revocation.mark import Mark
 from twinlock.errors import TwinlockError
 from twinlock.store.tables.custody import audit_seals
 from twinlock.store.unit import Reader

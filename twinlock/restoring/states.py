@@ -12,7 +12,7 @@ from typing import Any
 from sqlalchemy import select, update
 
 from schemas.identifiers import PolicyState
-from twinlock.custody.audit import AuditEntry
+from twinlock.custody.audit.log import AuditEntry
 from twinlock.restoring.changes import Change, Placed, add
 from twinlock.restoring.purges import Carried, carry_on
 from twinlock.restoring.unreplayed import Unreplayed

@@ -14,7 +14,7 @@ from twinlock.approvals.approvers import Tenant, find_tenant
 from twinlock.approvals.rows import list_approvals
 from twinlock.content.mailboxes import Mailboxes
 from twinlock.content.sites import Sites
-from twinlock.custody.audit import AuditEntry, AuditLog
+from twinlock.custody.audit.log import AuditEntry, AuditLog
 from twinlock.custody.decision import AvailabilityKeyState
 from twinlock.custody.rows import RETIRED
 from twinlock.errors import TwinlockError

@@ -9,7 +9,7 @@ from schemas.event import Event
 from schemas.facts import AlertCleared, AlertRaised, HealthChanged, PolicyRestored, PolicyRevoked
 from schemas.identifiers import Audience, PolicyHealth, PolicyState, Severity, Slot
 from twinlock.custody.decision import ROOT_SLOTS, Outcomes, alerts_for
-from twinlock.custody.verdicts import health_of
+from twinlock.custody.health.verdicts import health_of
 from twinlock.keys.ports import Outcome
 
 DAY = 86400.0

@@ -11,7 +11,7 @@ from typing import Any
 from sqlalchemy import Row, Select, select
 
 from schemas.identifiers import PROVIDER, Audience, PolicyState, Slot
-from twinlock.custody import sealing
+from twinlock.custody.audit import sealing
 from twinlock.custody.decision import ROOT_SLOTS, remember
 from twinlock.keys.ports import Outcome
 from twinlock.store.tables.alerts import alerts

@@ -1,6 +1,6 @@
 """Seal the audit log every few seconds."""
 
-from twinlock.custody.sealing import Sealer
+from twinlock.custody.audit.sealing import Sealer
 from workers.roster import Periodic
 from workers.settings import WorkerSettings
 

@@ -10,7 +10,7 @@ from schemas.event import Event
 from schemas.identifiers import PolicyState, RequestOutcome, Workload
 from schemas.names import DEP_ASSIGNER
 from schemas.requests import AssignmentRequested
-from twinlock.custody.naming import made_by
+from twinlock.custody.lifecycle.naming import made_by
 from twinlock.custody.policies import Policy, find_policy
 from twinlock.errors import NotFound, TwinlockError
 from twinlock.store.tables.content import containers

@@ -12,7 +12,7 @@ from schemas.facts import PolicyCreated
 from schemas.identifiers import AvailabilityMode, PolicyHealth, PolicyState, RequestOutcome, Slot
 from schemas.names import DEP_ASSIGNER
 from schemas.requests import PolicyRequested
-from twinlock.custody.naming import made_by
+from twinlock.custody.lifecycle.naming import made_by
 from twinlock.custody.port import Asker, Custodian, MadePolicyKey, PolicyKeyOrder, Probe, RequestRef, service
 from twinlock.keys.ports import VaultFailure
 from twinlock.store.tables.custody import availability_keys, policies, root_key_pins, root_keys

@@ -12,7 +12,7 @@ from schemas.identifiers import RequestOutcome, Slot, Workload
 from schemas.names import DEP_ASSIGNER
 from schemas.requests import RefreshRequested
 from twinlock.custody.errors import KeyRefused
-from twinlock.custody.naming import made_by
+from twinlock.custody.lifecycle.naming import made_by
 from twinlock.custody.policies import Policy, find_policy
 from twinlock.custody.port import Asker, Custodian, MadePolicyKey, PolicyKeyOrder, RequestRef, service
 from twinlock.errors import NotFound, TwinlockError

@@ -9,7 +9,7 @@ from twinlock.approvals.exclusion import refuse_underway
 from twinlock.approvals.requests import Wanted, request
 from twinlock.approvals.rows import Approval, find_approval, set_state
 from twinlock.approvals.settings import ApprovalSettings
-from twinlock.custody.audit import AuditEntry, AuditLog, Scalar
+from twinlock.custody.audit.log import AuditEntry, AuditLog, Scalar
 from twinlock.custody.policies import Policy
 from twinlock.store.unit import Unit
 

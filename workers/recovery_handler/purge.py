@@ -17,7 +17,7 @@ from twinlock.approvals.rows import Approval, find_approval, set_due
 from twinlock.approvals.telling import purge_alert
 from twinlock.content import purging as content
 from twinlock.content.purging import ContentPurger
-from twinlock.custody.audit import AuditLog
+from twinlock.custody.audit.log import AuditLog
 from twinlock.custody.errors import KeyRefused
 from twinlock.custody.port import Asker, Recovering
 from twinlock.keys.ports import Outcome

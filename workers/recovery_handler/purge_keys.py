@@ -10,12 +10,12 @@ from sqlalchemy import select, update
 from twinlock.approvals.rows import Approval
 from twinlock.approvals.telling import purge_alert
 from twinlock.crashpoints import CrashPoint, reach
-from twinlock.custody import purging
-from twinlock.custody.audit import AuditEntry, AuditLog, Scalar
+from twinlock.custody.audit.entries import entry
+from twinlock.custody.audit.log import AuditEntry, AuditLog, Scalar
 from twinlock.custody.decision import AvailabilityKeyState
-from twinlock.custody.entries import entry
+from twinlock.custody.lifecycle import purging
 from twinlock.custody.port import Asker, Recovering
-from twinlock.custody.revocations import Change
+from twinlock.custody.revocation.revocations import Change
 from twinlock.keys.ports import Destruction
 from twinlock.keys.signing import SigningKey
 from twinlock.purging import rows

@@ -4,7 +4,7 @@ from dataclasses import dataclass
 
 from twinlock.approvals.settings import ApprovalSettings
 from twinlock.content.purging import ContentPurger
-from twinlock.custody.audit import AuditLog
+from twinlock.custody.audit.log import AuditLog
 from twinlock.custody.port import Recovering
 from twinlock.keys.signing import SigningKey
 from twinlock.purging.requesting import Requesting

@@ -11,8 +11,8 @@ from schemas.names import RECOVERY_HANDLER
 from schemas.requests import PurgeRequested
 from twinlock.approvals import telling
 from twinlock.approvals.statement import Action
-from twinlock.custody import purging
-from twinlock.custody.naming import made_by
+from twinlock.custody.lifecycle import purging
+from twinlock.custody.lifecycle.naming import made_by
 from twinlock.custody.policies import Policy, find_policy
 from twinlock.custody.port import Asker, Recovering, RequestRef, service
 from twinlock.errors import TwinlockError

@@ -13,7 +13,7 @@ from twinlock.approvals.requests import Wanted
 from twinlock.approvals.settings import ApprovalSettings
 from twinlock.approvals.statement import Action, NewKey
 from twinlock.approvals.telling import alert_recovery
-from twinlock.custody.naming import made_by
+from twinlock.custody.lifecycle.naming import made_by
 from twinlock.custody.policies import Policy, find_policy, load_policy
 from twinlock.custody.port import Asker, Recovering, RequestRef, service
 from twinlock.errors import NotFound, TwinlockError

@@ -14,9 +14,9 @@ from schemas.identifiers import AvailabilityMode, PolicyState
 from twinlock.approvals.errors import Refused
 from twinlock.approvals.statement import NewKey
 from twinlock.custody.decision import ROOT_SLOTS, AvailabilityKeyState
+from twinlock.custody.lifecycle.recovery import no_availability_key
 from twinlock.custody.policies import Policy
 from twinlock.custody.port import Asker, Probe, Recovering, RootAnswer
-from twinlock.custody.recovery import no_availability_key
 from twinlock.custody.rows import read_availability_state, read_generations
 from twinlock.keys.ports import Outcome
 from twinlock.store.tables.custody import root_keys

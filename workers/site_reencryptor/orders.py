@@ -8,7 +8,7 @@ from sqlalchemy import func, select
 from events.handler import Asked
 from schemas.identifiers import Workload
 from schemas.names import SITE_REENCRYPTOR
-from twinlock.custody.naming import made_by
+from twinlock.custody.lifecycle.naming import made_by
 from twinlock.custody.policies import Policy
 from twinlock.store.tables.content import containers
 from twinlock.store.tables.work import jobs as table

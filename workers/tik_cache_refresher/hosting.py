@@ -6,7 +6,7 @@ from collections.abc import Awaitable, Callable, Mapping
 
 from events.waiting import unstrayed
 from twinlock.custody.custodian import LocalCustodian
-from twinlock.custody.looking import LOOK_SECONDS
+from twinlock.custody.health.looking import LOOK_SECONDS
 from twinlock.custody.remote.ports import Calls, IncomingCall, Lane
 from workers.roster import Periodic
 from workers.settings import WorkerSettings

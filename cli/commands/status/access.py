@@ -10,10 +10,10 @@ from sqlalchemy import func, select
 from cli.commands.approval_documents import moment
 from schemas.identifiers import PolicyState
 from twinlock.custody.decision import ROOT_SLOTS, AvailabilityKeyState, Decision, Evidence, Result, decide
+from twinlock.custody.health.verdicts import SlotStanding, Standing, read_standing
 from twinlock.custody.policies import Policy
 from twinlock.custody.port import InitiatorClass
 from twinlock.custody.rows import read_availability_state, read_policy_key
-from twinlock.custody.verdicts import SlotStanding, Standing, read_standing
 from twinlock.keys.ports import Outcome
 from twinlock.store.tables.content import containers
 from twinlock.store.tables.custody import revocations

@@ -6,7 +6,7 @@ from typing import Any
 from sqlalchemy import Row, func, select
 
 from cli.commands.approval_documents import moment
-from twinlock.custody import register as registered
+from twinlock.custody.revocation import register as registered
 from twinlock.custody.settings import CustodySettings
 from twinlock.store.tables.bus import dead_letters, deliveries, outbox
 from twinlock.store.tables.content import containers, object_intents, superseded_objects

@@ -18,10 +18,10 @@ from cli.wiring.marking import marks_of
 from events import dead_letters
 from events.home_lock import HomeLock
 from twinlock.approvals.rows import list_approvals
-from twinlock.custody import revocations
 from twinlock.custody.fate import bound_seconds, revoked_bound_seconds
-from twinlock.custody.mark import lacking
 from twinlock.custody.policies import list_policies
+from twinlock.custody.revocation import revocations
+from twinlock.custody.revocation.mark import lacking
 from twinlock.store.unit import Reader
 from workers.alert_emitter import reading
 

@@ -8,7 +8,7 @@ from schemas.identifiers import AvailabilityMode, Slot
 from tests.integration.azure.conftest import Bench
 from tests.servers.azure_vault import OWN
 from twinlock.clock import ManualClock
-from twinlock.custody.audit import AuditLog
+from twinlock.custody.audit.log import AuditLog
 from twinlock.custody.custodian import LocalCustodian
 from twinlock.custody.port import USER, Asker, PolicyKeyOrder
 from twinlock.custody.settings import CustodySettings

@@ -12,7 +12,7 @@ from sqlalchemy import insert, select, update
 
 from schemas.identifiers import AvailabilityMode, PolicyState, Slot, Workload
 from twinlock.clock import ManualClock
-from twinlock.custody.audit import AuditLog
+from twinlock.custody.audit.log import AuditLog
 from twinlock.custody.custodian import LocalCustodian
 from twinlock.custody.port import (
     USER,

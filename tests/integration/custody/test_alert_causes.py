@@ -9,11 +9,11 @@ from events.dead_letters import bury, retry
 from events.transport import Message
 from schemas.identifiers import Slot
 from tests.integration.hearing import listed, looked
-from twinlock.custody import sealing
-from twinlock.custody.audit import AuditEntry, AuditLog
+from twinlock.custody.audit import sealing
+from twinlock.custody.audit.log import AuditEntry, AuditLog
+from twinlock.custody.audit.sealing import Sealer
 from twinlock.custody.errors import KeyRefused
 from twinlock.custody.port import ContainerRef
-from twinlock.custody.sealing import Sealer
 from twinlock.keys.ports import Outcome
 from twinlock.keys.signing import SigningKey
 from twinlock.store.tables.custody import audit_entries, policy_key_copies

@@ -7,9 +7,9 @@ import pytest
 from sqlalchemy import func, select
 
 from schemas.identifiers import AvailabilityMode, Workload
-from twinlock.custody import register
 from twinlock.custody.errors import KeyNotYet, KeyRefused
 from twinlock.custody.port import USER, service
+from twinlock.custody.revocation import register
 from twinlock.custody.settings import GuardSettings
 from twinlock.keys.ports import Outcome
 from twinlock.store.tables.custody import evidence

@@ -10,12 +10,13 @@ from sqlalchemy import delete, event, func, insert, select
 from sqlalchemy.exc import OperationalError
 
 from schemas.identifiers import AvailabilityMode, PolicyState
-from twinlock.custody import purging, register, revocations
 from twinlock.custody.custodian import LocalCustodian
 from twinlock.custody.errors import KeyNotYet, KeyRefused
+from twinlock.custody.lifecycle import purging
 from twinlock.custody.port import USER, ContainerRef, Initiator, service
-from twinlock.custody.revocations import Change
-from twinlock.custody.settling import Settled, settled
+from twinlock.custody.revocation import register, revocations
+from twinlock.custody.revocation.revocations import Change
+from twinlock.custody.revocation.settling import Settled, settled
 from twinlock.errors import TwinlockError
 from twinlock.keys.ports import Outcome
 from twinlock.store.tables.approvals import approvals
@@ -161,7 +162,7 @@ async def test_law_8_comes_meanwhile(custody: "Custody", monkeypatch: pytest.Mon
 
     async with asyncio.TaskGroup() as group:
         with monkeypatch.context() as patched:
-            patched.setattr("twinlock.custody.epoch.revocations.newest", _slowly)
+            patched.setattr("twinlock.custody.revocation.epoch.revocations.newest", _slowly)
             opening = group.create_task(served(custody, ref, custodian))
             await read.wait()
         done = await change(custody)

@@ -11,7 +11,7 @@ from schemas.identifiers import PolicyState
 from tests.integration.hearing import listed, looked
 from twinlock.clock import ManualClock
 from twinlock.custody.guards import Guards
-from twinlock.custody.looking import KeyLooks, notice_of, read_expiries
+from twinlock.custody.health.looking import KeyLooks, notice_of, read_expiries
 from twinlock.custody.settings import CustodySettings, GuardSettings
 from twinlock.keys.ports import KeyDescription, Outcome
 from twinlock.store.tables.custody import root_keys

@@ -8,9 +8,9 @@ import pytest
 from sqlalchemy import select, update
 from sqlalchemy.exc import OperationalError
 
-from twinlock.custody import purging
-from twinlock.custody.audit import AuditEntry, AuditLog
+from twinlock.custody.audit.log import AuditEntry, AuditLog
 from twinlock.custody.costs import CostSettings, Month, Price, Share, costs_of, shares_of, users_of
+from twinlock.custody.lifecycle import purging
 from twinlock.custody.operations import Account, Operation, Tally
 from twinlock.keys.ports import Outcome
 from twinlock.store.tables.custody import availability_keys, vault_operations

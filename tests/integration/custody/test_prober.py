@@ -8,9 +8,9 @@ from sqlalchemy import event
 from sqlalchemy.exc import OperationalError
 
 from schemas.identifiers import PolicyState
-from twinlock.custody import health
 from twinlock.custody.errors import KeyRefused
 from twinlock.custody.fate import bound_seconds
+from twinlock.custody.health import prober as health
 from twinlock.custody.port import ContainerRef
 from twinlock.keys.ports import Denied, Outcome, Unavailable, WrappedKey
 

@@ -24,15 +24,15 @@ from twinlock.approvals.rows import find_approval, list_approvals
 from twinlock.approvals.settings import ApprovalSettings
 from twinlock.approvals.statement import parse
 from twinlock.approvals.telling import keep
-from twinlock.custody.audit import AuditLog
+from twinlock.custody.audit.log import AuditLog
 from twinlock.custody.errors import KeyRefused
-from twinlock.custody.mark import MemoryMarks, RestoreGuard
+from twinlock.custody.health.verdicts import SlotVerdict, read_standing
+from twinlock.custody.lifecycle.recovering import LocalRecovering
 from twinlock.custody.port import NewRoot, RecoveryOrder
-from twinlock.custody.recovering import LocalRecovering
+from twinlock.custody.revocation.mark import MemoryMarks, RestoreGuard
 from twinlock.custody.rows import read_policy, read_policy_key
 from twinlock.custody.settings import EvidenceRules
 from twinlock.custody.unwrap import Unwrapped
-from twinlock.custody.verdicts import SlotVerdict, read_standing
 from twinlock.custody.view import learn
 from twinlock.keys.ports import Outcome, VaultFailure
 from twinlock.keys.signing import SigningKey

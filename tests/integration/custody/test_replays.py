@@ -10,9 +10,10 @@ from sqlalchemy import delete, select, update
 
 from schemas.identifiers import PolicyState
 from tests.integration.custody.test_restored import CAUSE, MAC_KEY, Installation, approve, go_back, told
-from twinlock.custody import purging, revocations
-from twinlock.custody.audit import AuditLog
-from twinlock.custody.mark import MemoryMarks, Restored, RestoreGuard
+from twinlock.custody.audit.log import AuditLog
+from twinlock.custody.lifecycle import purging
+from twinlock.custody.revocation import revocations
+from twinlock.custody.revocation.mark import MemoryMarks, Restored, RestoreGuard
 from twinlock.errors import TwinlockError
 from twinlock.restoring import exported
 from twinlock.store.tables.approvals import approvals

@@ -12,16 +12,16 @@ from cli.wiring.marking import make_mark, marks_of
 from schemas.identifiers import PolicyState
 from twinlock.approvals.acting import Approvals
 from twinlock.approvals.settings import ApprovalSettings
-from twinlock.custody import revocations
-from twinlock.custody.audit import AuditEntry, AuditLog
-from twinlock.custody.auditing import walk
-from twinlock.custody.chain import moment
+from twinlock.custody.audit.chain import moment
+from twinlock.custody.audit.log import AuditEntry, AuditLog
+from twinlock.custody.audit.reading import walk
+from twinlock.custody.audit.sealing import Sealer
 from twinlock.custody.custodian import LocalCustodian
 from twinlock.custody.errors import KeyRefused
-from twinlock.custody.mark import Mark, MemoryMarks, Restored, RestoreGuard
+from twinlock.custody.lifecycle.recovering import LocalRecovering
 from twinlock.custody.port import NewRoot, RecoveryOrder
-from twinlock.custody.recovering import LocalRecovering
-from twinlock.custody.sealing import Sealer
+from twinlock.custody.revocation import revocations
+from twinlock.custody.revocation.mark import Mark, MemoryMarks, Restored, RestoreGuard
 from twinlock.errors import NotFound
 from twinlock.keys.signing import SigningKey
 from twinlock.restoring.checking import Checked, Restoring

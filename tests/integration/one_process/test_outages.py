@@ -14,7 +14,7 @@ from schemas.requests import AssignmentRequested, MoveRequested, PolicyRequested
 from twinlock.clock import ManualClock
 from twinlock.content.mailboxes import NewMailbox
 from twinlock.content.plain import BytesPlain
-from twinlock.custody.audit import AuditLog
+from twinlock.custody.audit.log import AuditLog
 from twinlock.custody.custodian import LocalCustodian
 from twinlock.custody.port import USER, Asker
 from twinlock.custody.settings import CustodySettings

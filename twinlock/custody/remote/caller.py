@@ -10,7 +10,8 @@ from datetime import timedelta
 from typing import TypeVar
 
 from schemas.names import CUSTODIAN
-from twinlock.custody.enrolment import keys_of
+from twinlock.custody.callers.enrolment import keys_of
+from twinlock.custody.callers.purposes import acts_for_people
 from twinlock.custody.errors import CustodianSilent, KeyNotYet, NotPermitted, WrongAnswer
 from twinlock.custody.port import (
     Asker,
@@ -21,7 +22,6 @@ from twinlock.custody.port import (
     Probe,
     WrappedContainerKey,
 )
-from twinlock.custody.purposes import acts_for_people
 from twinlock.custody.remote.checking import Checks, check_made, check_order, check_ref
 from twinlock.custody.remote.exchange import Answered, Exchange
 from twinlock.custody.remote.failures import again

@@ -9,14 +9,14 @@ from datetime import UTC, datetime, timedelta
 
 from pydantic import ValidationError
 
-from twinlock.custody import replays, warrants
-from twinlock.custody.audit import AuditLog
-from twinlock.custody.enrolment import Enrolled, find_key
-from twinlock.custody.entries import entry
+from twinlock.custody.audit.entries import entry
+from twinlock.custody.audit.log import AuditLog
+from twinlock.custody.callers import replays, warrants
+from twinlock.custody.callers.enrolment import Enrolled, find_key
+from twinlock.custody.callers.purposes import permit, read_as_service, reads_as_service
 from twinlock.custody.errors import NotPermitted
 from twinlock.custody.observing import Observer, Unobserved
 from twinlock.custody.port import Asker, Custodian, InitiatorClass
-from twinlock.custody.purposes import permit, read_as_service, reads_as_service
 from twinlock.custody.remote.carrying import Answer, asker_of, carry_out
 from twinlock.custody.remote.failures import told
 from twinlock.custody.remote.frames import (

@@ -4,7 +4,7 @@ import logging
 from collections import Counter
 from enum import StrEnum
 
-from twinlock.custody.audit import AuditEntry, AuditLog
+from twinlock.custody.audit.log import AuditEntry, AuditLog
 from twinlock.keys.ports import Clock
 
 log = logging.getLogger(__name__)

@@ -7,6 +7,7 @@ from typing import Annotated, Literal
 
 from pydantic import BaseModel, ConfigDict, Field, StringConstraints
 
+from twinlock.custody.callers.purposes import Operation
 from twinlock.custody.port import (
     ContainerRef,
     InitiatorClass,
@@ -17,7 +18,6 @@ from twinlock.custody.port import (
     RequestRef,
     WrappedContainerKey,
 )
-from twinlock.custody.purposes import Operation
 
 MOST_REFS = 500  # containers in one request; more of them are asked for in several
 MOST_TEXT = 2000

@@ -10,11 +10,11 @@ from sqlalchemy import insert
 from schemas.event import Event
 from schemas.names import CUSTODIAN
 from schemas.requests import MoveRequested
-from twinlock.custody.audit import AuditLog
-from twinlock.custody.enrolment import enroll
+from twinlock.custody.audit.log import AuditLog
+from twinlock.custody.callers.enrolment import enroll
+from twinlock.custody.callers.purposes import CALLERS
 from twinlock.custody.errors import CustodianSilent
 from twinlock.custody.port import USER, Asker, JobRef, RequestRef, service
-from twinlock.custody.purposes import CALLERS
 from twinlock.custody.remote.caller import RemoteCustodian
 from twinlock.custody.remote.host import CustodianHost
 from twinlock.custody.remote.ports import Lane

@@ -9,7 +9,7 @@ from sqlalchemy import delete, select, update
 from schemas.identifiers import AvailabilityMode, Slot
 from schemas.requests import PolicyRequested, RefreshRequested
 from twinlock.custody.errors import GenerationGone, KeyNotYet, KeyRefused
-from twinlock.custody.naming import made_by
+from twinlock.custody.lifecycle.naming import made_by
 from twinlock.custody.port import ContainerRef, Custodian, PolicyKeyOrder
 from twinlock.keys.errors import DecryptionError
 from twinlock.keys.ports import Corrupt, Denied, Misconfigured, Outcome, Unavailable, Unclear, VaultFailure

@@ -7,8 +7,8 @@ from typing import TYPE_CHECKING, Any
 import pytest
 
 from schemas.identifiers import AvailabilityMode, Slot
+from twinlock.custody.callers.enrolment import enroll, find_key, keys_of, list_keys, retire
 from twinlock.custody.custodian import LocalCustodian
-from twinlock.custody.enrolment import enroll, find_key, keys_of, list_keys, retire
 from twinlock.custody.errors import CustodianSilent, KeyNotYet, NotPermitted, WrongAnswer
 from twinlock.custody.port import Asker, ContainerRef, MadePolicyKey, OpenedKey, PolicyKeyOrder, WrappedContainerKey
 from twinlock.custody.remote.checking import Checks, check_made, check_order

@@ -9,14 +9,14 @@ from sqlalchemy import delete, insert, update
 
 from schemas.identifiers import AvailabilityMode, Workload
 from schemas.requests import MoveRequested, PolicyRequested, RefreshRequested, SiteMoveRequested
+from twinlock.custody.callers.purposes import Operation, permit
+from twinlock.custody.callers.warrants import check
 from twinlock.custody.errors import CustodianSilent, NotPermitted
-from twinlock.custody.naming import made_by
+from twinlock.custody.lifecycle.naming import made_by
 from twinlock.custody.port import Asker, ContainerRef, JobRef, PolicyKeyOrder, RequestRef, service
-from twinlock.custody.purposes import Operation, permit
 from twinlock.custody.remote.ignoring import Why
 from twinlock.custody.remote.messages import RewrapContainers
 from twinlock.custody.remote.ports import Lane
-from twinlock.custody.warrants import check
 from twinlock.store.tables.content import containers
 from twinlock.store.tables.custody import policies
 from twinlock.store.tables.tenants import tenants

@@ -10,7 +10,8 @@ from hypothesis import HealthCheck, given, settings
 from hypothesis import strategies as st
 from sqlalchemy import func, select
 
-from twinlock.custody.enrolment import enroll, retire
+from twinlock.custody.callers.enrolment import enroll, retire
+from twinlock.custody.callers.replays import forget
 from twinlock.custody.errors import CustodianSilent, NotPermitted, WrongAnswer
 from twinlock.custody.port import ContainerRef, OpenedKey
 from twinlock.custody.remote.carrying import carry_out
@@ -18,7 +19,6 @@ from twinlock.custody.remote.exchange import Exchange
 from twinlock.custody.remote.frames import Frame, reply_frame, request_frame
 from twinlock.custody.remote.host import SKEW_SECONDS
 from twinlock.custody.remote.messages import LIFETIME_SECONDS, KeyOpened, OpenContainerKey, Reply, Request
-from twinlock.custody.replays import forget
 from twinlock.keys.errors import DecryptionError
 from twinlock.keys.secret import SecretKey
 from twinlock.keys.signing import SigningKey, fingerprint

@@ -16,7 +16,7 @@ from events.amqp.declare import declare
 from events.amqp.rpc import AmqpLane, AmqpRequester, Replying
 from events.amqp.topology import custodian as topology
 from events.amqp.trouble import BrokerRefused, bounded
-from twinlock.custody.enrolment import enroll
+from twinlock.custody.callers.enrolment import enroll
 from twinlock.custody.errors import CustodianSilent, KeyRefused
 from twinlock.custody.port import ContainerRef
 from twinlock.custody.remote.caller import RemoteCustodian

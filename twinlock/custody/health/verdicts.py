@@ -16,11 +16,11 @@ from sqlalchemy import Row, insert, select, update
 
 from schemas.facts import AlertCleared, AlertRaised, HealthChanged
 from schemas.identifiers import MAX_DETAIL, PolicyHealth, Slot
-from twinlock.custody.chain import moment
+from twinlock.custody.audit.chain import moment
 from twinlock.custody.decision import ROOT_SLOTS, Alert, Outcomes, alerts_for, remember
-from twinlock.custody.evidence import gather
+from twinlock.custody.health.evidence import gather
+from twinlock.custody.health.repeating import beats
 from twinlock.custody.policies import Policy
-from twinlock.custody.repeating import beats
 from twinlock.custody.rows import read_policy
 from twinlock.custody.settings import EvidenceRules
 from twinlock.keys.ports import Outcome, VaultFailure

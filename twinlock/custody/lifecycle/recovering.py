@@ -5,19 +5,19 @@ import asyncio
 from sqlalchemy import select
 
 from schemas.identifiers import PROVIDER
-from twinlock.custody.audit import AuditLog
+from twinlock.custody.audit.entries import entry
+from twinlock.custody.audit.log import AuditLog
 from twinlock.custody.availability import AvailabilityKeys
-from twinlock.custody.entries import entry
 from twinlock.custody.errors import KeyRefused
 from twinlock.custody.guards import Guards, on_behalf_of
-from twinlock.custody.making import PolicyKeyMaker
-from twinlock.custody.mark import RestoreGuard
+from twinlock.custody.health.probing import RootKeyProbe
+from twinlock.custody.lifecycle.making import PolicyKeyMaker
+from twinlock.custody.lifecycle.recovery import PolicyKeyRecoverer
 from twinlock.custody.observing import Observer
 from twinlock.custody.operations import Account, Operation
 from twinlock.custody.policies import Policy
 from twinlock.custody.port import Asker, Probe, Recovered, RecoveryOrder, RootAnswer
-from twinlock.custody.probing import RootKeyProbe
-from twinlock.custody.recovery import PolicyKeyRecoverer
+from twinlock.custody.revocation.mark import RestoreGuard
 from twinlock.custody.rows import StoredPolicyKey, read_policy, read_policy_key
 from twinlock.custody.settings import CustodySettings
 from twinlock.custody.unwrap import SlotAsker, Unwrapped, Vaults, no_answer

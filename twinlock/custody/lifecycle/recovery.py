@@ -10,14 +10,14 @@ from dataclasses import dataclass
 
 from schemas.identifiers import Slot
 from twinlock.crashpoints import CrashPoint, reach
-from twinlock.custody.audit import AuditLog
+from twinlock.custody.audit.entries import entry
+from twinlock.custody.audit.log import AuditLog
 from twinlock.custody.availability import AvailabilityKeys
 from twinlock.custody.calls import VaultCalls
 from twinlock.custody.decision import ROOT_SLOTS, AvailabilityKeyState
-from twinlock.custody.entries import entry
 from twinlock.custody.errors import KeyRefused
 from twinlock.custody.guards import Guards
-from twinlock.custody.making import PolicyKeyMaker
+from twinlock.custody.lifecycle.making import PolicyKeyMaker
 from twinlock.custody.policies import Policy
 from twinlock.custody.port import Asker, MadePolicyKey, NewRoot, PolicyKeyOrder, Recovered, RecoveryOrder
 from twinlock.custody.rows import (

@@ -9,9 +9,9 @@ from dataclasses import dataclass
 
 from schemas.identifiers import PolicyState
 from twinlock.custody.attempt import Attempts, Lent
-from twinlock.custody.audit import AuditEntry, AuditLog
+from twinlock.custody.audit.entries import of_containers
+from twinlock.custody.audit.log import AuditEntry, AuditLog
 from twinlock.custody.containers import open_wrapped, read_wrapped, wrap_under
-from twinlock.custody.entries import of_containers
 from twinlock.custody.errors import CustodyError
 from twinlock.custody.port import Asker, ContainerRef, WrappedContainerKey
 from twinlock.custody.refusing import refused

@@ -8,9 +8,9 @@ from typing import Any
 
 from sqlalchemy import ColumnElement, func, select
 
-from twinlock.custody.chain import Run, Signed
-from twinlock.custody.inspection import Inspection
-from twinlock.custody.sealing import writers
+from twinlock.custody.audit.chain import Run, Signed
+from twinlock.custody.audit.inspection import Inspection
+from twinlock.custody.audit.sealing import writers
 from twinlock.store.tables.custody import audit_checkpoints, audit_entries, audit_seals, custodians
 from twinlock.store.unit import Reader
 

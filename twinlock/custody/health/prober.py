@@ -11,7 +11,7 @@ from collections.abc import Iterable, Sequence
 
 from schemas.identifiers import PolicyState
 from twinlock.custody.attempt import Attempts
-from twinlock.custody.examining import Examiner
+from twinlock.custody.health.examining import Examiner
 from twinlock.custody.rows import read_unwell
 from twinlock.custody.settings import CustodySettings
 from twinlock.errors import NotFound

@@ -14,14 +14,14 @@ from typing import TypeVar
 
 from sqlalchemy.exc import SQLAlchemyError
 
-from twinlock.custody import register, revocations
-from twinlock.custody.audit import AuditLog
+from twinlock.custody.audit.log import AuditLog
 from twinlock.custody.cache import KeyCache
 from twinlock.custody.errors import KeyNotYet
 from twinlock.custody.flight import SingleFlight
-from twinlock.custody.mark import Restored, RestoreGuard
 from twinlock.custody.port import Asker
-from twinlock.custody.register import Instance
+from twinlock.custody.revocation import register, revocations
+from twinlock.custody.revocation.mark import Restored, RestoreGuard
+from twinlock.custody.revocation.register import Instance
 from twinlock.custody.settings import CustodySettings
 from twinlock.keys.ports import Clock
 from twinlock.store.postgres import DatabaseUnavailable

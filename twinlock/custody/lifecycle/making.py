@@ -4,10 +4,10 @@ import asyncio
 from dataclasses import dataclass
 
 from schemas.identifiers import AvailabilityMode, Slot
-from twinlock.custody.audit import AuditEntry, AuditLog
+from twinlock.custody.audit.entries import entry
+from twinlock.custody.audit.log import AuditEntry, AuditLog
 from twinlock.custody.calls import VaultCalls
 from twinlock.custody.decision import ROOT_SLOTS
-from twinlock.custody.entries import entry
 from twinlock.custody.guards import Guards
 from twinlock.custody.operations import Account, Operation
 from twinlock.custody.port import Asker, MadePolicyKey, PolicyKeyOrder

@@ -11,10 +11,10 @@ from typing import Any, Protocol
 
 from sqlalchemy import select
 
-from twinlock.custody import revocations
-from twinlock.custody.auditing import newest_checkpoint
-from twinlock.custody.chain import Signed
+from twinlock.custody.audit.chain import Signed
+from twinlock.custody.audit.reading import newest_checkpoint
 from twinlock.custody.errors import KeyRefused
+from twinlock.custody.revocation import revocations
 from twinlock.store.tables.custody import audit_seals
 from twinlock.store.unit import Reader
 

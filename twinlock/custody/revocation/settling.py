@@ -4,8 +4,8 @@ from collections.abc import Sequence
 from dataclasses import dataclass
 from datetime import datetime, timedelta
 
-from twinlock.custody import register
-from twinlock.custody.register import Registered
+from twinlock.custody.revocation import register
+from twinlock.custody.revocation.register import Registered
 from twinlock.custody.settings import CustodySettings
 from twinlock.keys.ports import Clock
 from twinlock.store.clock import MOST_UNCERTAIN

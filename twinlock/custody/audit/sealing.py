@@ -15,7 +15,7 @@ from sqlalchemy import ColumnElement, Row, Table, func, insert, select, update
 
 from schemas.facts import AlertRaised, AuditCheckpointed
 from schemas.identifiers import MAX_DETAIL, PROVIDER, Audience, Severity
-from twinlock.custody.chain import GENESIS, Run, Signed, link, moment, sign
+from twinlock.custody.audit.chain import GENESIS, Run, Signed, link, moment, sign
 from twinlock.keys.signing import SigningKey, fingerprint
 from twinlock.store.once import insert_once
 from twinlock.store.tables.custody import audit_checkpoints, audit_entries, audit_sealing, audit_seals

@@ -2,7 +2,7 @@
 
 from collections.abc import Sequence
 
-from twinlock.custody.audit import AuditEntry, Scalar
+from twinlock.custody.audit.log import AuditEntry, Scalar
 from twinlock.custody.port import Asker, ContainerRef
 
 

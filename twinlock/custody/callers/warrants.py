@@ -12,11 +12,11 @@ from sqlalchemy.engine import Row
 
 from schemas.identifiers import PROVIDER, Workload
 from schemas.names import MAILBOX_REENCRYPTOR, SITE_REENCRYPTOR
+from twinlock.custody.callers.purposes import Needs, Permit
 from twinlock.custody.errors import NotPermitted
-from twinlock.custody.naming import made_by
+from twinlock.custody.lifecycle.naming import made_by
 from twinlock.custody.policies import Policy, load_policy
 from twinlock.custody.port import Asker, ContainerRef, JobRef, PolicyKeyOrder, RequestRef
-from twinlock.custody.purposes import Needs, Permit
 from twinlock.custody.remote.messages import (
     Asking,
     MakeContainerKeys,

@@ -5,9 +5,9 @@ one audits it with its number, or a restored database could not be brought back 
 """
 
 from schemas.identifiers import PROVIDER, PolicyState
-from twinlock.custody import revocations
 from twinlock.custody.policies import Policy
-from twinlock.custody.revocations import Change
+from twinlock.custody.revocation import revocations
+from twinlock.custody.revocation.revocations import Change
 from twinlock.errors import TwinlockError
 from twinlock.store.unit import Unit
 

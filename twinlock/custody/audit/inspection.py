@@ -10,8 +10,8 @@ from dataclasses import dataclass, field
 from datetime import datetime, timedelta
 from typing import Any, NamedTuple
 
-from twinlock.custody.audit import is_genuine
-from twinlock.custody.chain import GENESIS, SIGNED, Run, Signed, link
+from twinlock.custody.audit.chain import GENESIS, SIGNED, Run, Signed, link
+from twinlock.custody.audit.log import is_genuine
 from twinlock.keys.signing import BadSignature, fingerprint, verify
 
 _UNREADABLE = (TypeError, ValueError, OverflowError, AttributeError)

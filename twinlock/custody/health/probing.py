@@ -4,9 +4,9 @@ import asyncio
 from dataclasses import dataclass
 
 from schemas.identifiers import Slot
-from twinlock.custody.audit import AuditLog
+from twinlock.custody.audit.entries import entry
+from twinlock.custody.audit.log import AuditLog
 from twinlock.custody.calls import VaultCalls
-from twinlock.custody.entries import entry
 from twinlock.custody.guards import Guards
 from twinlock.custody.operations import Account
 from twinlock.custody.port import Asker, Probe

@@ -10,7 +10,7 @@ from sqlalchemy import Row, func, insert, select, update
 
 from schemas.facts import AlertRaised, PolicyRestored, PolicyRevoked
 from schemas.identifiers import PROVIDER, Audience, PolicyState, Severity
-from twinlock.custody.audit import AuditEntry, AuditLog
+from twinlock.custody.audit.log import AuditEntry, AuditLog
 from twinlock.custody.policies import Policy
 from twinlock.custody.rows import read_policy
 from twinlock.errors import TwinlockError

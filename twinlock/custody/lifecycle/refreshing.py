@@ -12,18 +12,18 @@ from sqlalchemy import select
 
 from schemas.identifiers import PolicyState, Slot
 from twinlock.custody.attempt import Attempts
-from twinlock.custody.audit import AuditLog, Scalar
+from twinlock.custody.audit.entries import entry
+from twinlock.custody.audit.log import AuditLog, Scalar
 from twinlock.custody.calls import VaultCalls
 from twinlock.custody.decision import ROOT_SLOTS
-from twinlock.custody.entries import entry
 from twinlock.custody.errors import CustodyError, KeyRefused
 from twinlock.custody.guards import Guards
+from twinlock.custody.health.verdicts import heard_from
 from twinlock.custody.policies import Policy
 from twinlock.custody.port import Asker, MadePolicyKey
 from twinlock.custody.refusing import needs_root, refused
 from twinlock.custody.settings import CustodySettings
 from twinlock.custody.unwrap import SlotAsker, Unwrapped, Vaults
-from twinlock.custody.verdicts import heard_from
 from twinlock.custody.view import View
 from twinlock.custody.wiping import wipe
 from twinlock.keys.ports import KeyDescription, VaultFailure, WrappedKey
