@@ -20,11 +20,12 @@ from schemas.facts import AlertChanged, AlertCleared, AlertRaised, DeliveryDeadL
 from schemas.identifiers import PROVIDER, Audience, Severity
 from twinlock.errors import NotFound
 from twinlock.store.once import insert_once
-from twinlock.store.tables.bus import dead_letters, deliveries
+from twinlock.store.tables.bus import dead_letters, deliveries, outbox
 from twinlock.store.text import fitting, storable
 from twinlock.store.unit import Cause, Reader, Unit
 
 REASON_LIMIT = 500
+UNROUTED = "unrouted"  # the consumer of what nobody here knows: it goes back to where it is routed anew
 _NAME = re.compile(r"[A-Za-z0-9._:-]{1,100}")
 _COPIED = ("consumer", "publisher", "source", "id", "type", "correlation", "body")
 # A consumer of alerts that fails on them would otherwise raise an alert about every alert, for ever.
@@ -129,9 +130,10 @@ async def retry(unit: Unit, numbers: Collection[int] | None = None) -> int:
 
 async def _deliver(unit: Unit, letter: Row[Any]) -> bool:
     # A letter whose like still waits as a delivery stays: the two may differ in their bodies.
-    inserted = await unit.execute(insert_once(unit, deliveries).values(_fresh(letter, unit.clock.now())))
-    return bool(inserted.rowcount)
-
-
-def _fresh(letter: Row[Any], now: datetime) -> dict[str, Any]:
-    return {name: letter._mapping[name] for name in _COPIED} | {"attempts": 0, "not_before": now}
+    now, copied = unit.clock.now(), {name: letter._mapping[name] for name in _COPIED}
+    if copied["consumer"] == UNROUTED:
+        del copied["consumer"]
+        fresh = insert_once(unit, outbox).values(copied | {"created_at": now})
+    else:
+        fresh = insert_once(unit, deliveries).values(copied | {"attempts": 0, "not_before": now})
+    return bool((await unit.execute(fresh)).rowcount)

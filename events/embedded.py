@@ -12,9 +12,13 @@ from typing import Any
 from sqlalchemy import Row, delete, select, update
 from sqlalchemy.exc import SQLAlchemyError
 
-from events.dead_letters import bury, named
+from events.dead_letters import UNROUTED, bury, named
 from events.taking import Delivery, Taker, Taking
 from events.transport import Message
+from events.verdict import parked
+from schemas.envelope import parse
+from schemas.event import MessageRefused
+from schemas.registry import EVENTS
 from twinlock.keys.ports import Clock
 from twinlock.store.once import insert_once
 from twinlock.store.tables.bus import deliveries, inbox
@@ -47,6 +51,8 @@ class EmbeddedTransport:
 
     async def publish_within(self, unit: Unit, messages: Sequence[Message]) -> Callable[[], None]:
         """Write one delivery for each consumer that has not handled the message; none takes it: that is all."""
+        for message in messages:
+            await self._park(unit, message)
         rows = await _unhandled(unit, [row for message in messages for row in self._rows(message)])
         fresh = await _put(unit, rows) if rows else []
 
@@ -63,6 +69,14 @@ class EmbeddedTransport:
     async def drain(self) -> None:
         """Stop yielding; the rows stay."""
         self.taker.stop()
+
+    async def _park(self, unit: Unit, message: Message) -> None:
+        """Keep what a newer program on this home wrote for a worker that this one has not: it is no one's rubbish."""
+        if message.type not in EVENTS and message.type not in self._routes:
+            try:
+                parse(message.body)
+            except MessageRefused as refused:
+                await bury(unit, UNROUTED, message, 0, parked(refused))
 
     def _rows(self, message: Message) -> list[dict[str, Any]]:
         consumers = self._routes.get(message.type, ())

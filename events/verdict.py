@@ -42,6 +42,7 @@ class NoHandler(Exception):
     """Say that a consumer was sent an event that it has no handler for."""
 
 
+FUTURE = "from the future"
 UNWANTED = (MessageRefused, Conflict, NoHandler, NotProducer)
 
 
@@ -50,7 +51,7 @@ def judge(error: Exception, attempts: int, ladder: Ladder) -> Verdict:
     if isinstance(error, Refused):
         return Reject(error.reason)
     if isinstance(error, UNWANTED):
-        return GiveUp(told(error))
+        return GiveUp(parked(error))
     if isinstance(error, Rejected):
         return GiveUp(error.reason)
     if isinstance(error, TryLater):
@@ -67,6 +68,13 @@ def told(error: Exception) -> str:
     if isinstance(error, NoHandler):
         return "no-handler: the consumer does not handle events of this type"
     return f"conflict: {error}"
+
+
+def parked(error: Exception) -> str:
+    """Say why a message of the fleet's own is put aside: one that a newer worker wrote waits for that worker."""
+    if isinstance(error, MessageRefused) and error.later:
+        return f"{FUTURE}: {told(error)}; upgrade this worker, then: twinlock dlq retry"
+    return told(error)
 
 
 def _later(tier: float | None, own: float | None, reason: str) -> Verdict:

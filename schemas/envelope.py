@@ -11,7 +11,7 @@ from typing import Annotated, Any, Literal
 
 from pydantic import AwareDatetime, BaseModel, BeforeValidator, ConfigDict, Field
 
-from schemas.event import Event, TooLarge, UnknownType, UnknownVersion
+from schemas.event import TYPE_PATTERN, Event, TooLarge, UnknownType, UnknownVersion
 from schemas.identifiers import PLAIN, Identifier, Label
 from schemas.registry import EVENTS
 from schemas.strict import read, refuse_ambiguous
@@ -19,6 +19,7 @@ from schemas.strict import read, refuse_ambiguous
 MAX_MESSAGE_BYTES = 64 * 1024
 CONTENT_TYPE = "application/cloudevents+json; charset=utf-8"
 _VERSION = re.compile(r"\.v[0-9]+\Z")
+_TYPE = re.compile(TYPE_PATTERN)
 _RFC_3339 = re.compile(r"[0-9]{4}-[0-9]{2}-[0-9]{2}[Tt][0-9:.]+([Zz]|[+-][0-9]{2}:[0-9]{2})")
 
 
@@ -109,5 +110,10 @@ def _unknown(event_type: str) -> UnknownType | UnknownVersion:
     stem = _VERSION.sub("", event_type)
     known = sorted(name for name in EVENTS if _VERSION.sub("", name) == stem)
     if known:
-        return UnknownVersion(f"type: this version is not read here; known: {', '.join(known)}")
-    return UnknownType("type: no event of this type is defined")
+        later = _number(event_type) > max(map(_number, known))
+        return UnknownVersion(f"type: this version is not read here; known: {', '.join(known)}", later=later)
+    return UnknownType("type: no event of this type is defined", later=bool(_TYPE.fullmatch(event_type)))
+
+
+def _number(event_type: str) -> int:
+    return int(event_type.rpartition(".v")[2])

@@ -4,7 +4,8 @@ from typing import Annotated, ClassVar
 
 from pydantic import BaseModel, ConfigDict, StringConstraints
 
-EventType = Annotated[str, StringConstraints(pattern=r"^twinlock\.[a-z][a-z-]*\.[a-z][a-z-]*\.v[0-9]+$")]
+TYPE_PATTERN = r"^twinlock\.[a-z][a-z-]*\.[a-z][a-z-]*\.v[0-9]+$"
+EventType = Annotated[str, StringConstraints(pattern=TYPE_PATTERN)]
 
 
 class Event(BaseModel):
@@ -24,13 +25,17 @@ class Event(BaseModel):
 
 
 class MessageRefused(Exception):
-    """Refuse a message, with a reason that is safe to publish: it names fields, never their values."""
+    """Refuse a message, with a reason that is safe to publish: it names fields, never their values.
+
+    `later`: a newer program may well read it.
+    """
 
     reason: ClassVar[str]
 
-    def __init__(self, detail: str) -> None:
+    def __init__(self, detail: str, *, later: bool = False) -> None:
         super().__init__(detail)
         self.detail = detail
+        self.later = later
 
 
 class TooLarge(MessageRefused):

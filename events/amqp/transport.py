@@ -22,7 +22,10 @@ from events.amqp.topology import TIERS
 from events.amqp.trouble import BrokerGone, NotTaken, bounded
 from events.dead_letters import REASON_LIMIT
 from events.transport import Message
+from events.verdict import parked
+from events.verdict import told as told_of
 from schemas.event import MessageRefused
+from schemas.names import OPERATOR
 from schemas.routing import destination
 from twinlock.crashpoints import CrashPoint, reach
 from twinlock.keys.ports import Clock
@@ -166,12 +169,12 @@ class AmqpDeliveries:
             try:
                 return AmqpIncoming(self._transport, self._consumer, session, delivery)
             except MessageRefused as refused:
-                await self._refuse(session, delivery, f"{refused.reason}: {refused.detail}")
+                await self._refuse(session, delivery, refused)
         raise StopAsyncIteration
 
-    async def _refuse(self, session: Session, delivery: AbstractIncomingMessage, reason: str) -> None:
-        log.warning("refused what came to %s: %s", self._consumer, reason)
-        parcels = self._instead(delivery, reason)
+    async def _refuse(self, session: Session, delivery: AbstractIncomingMessage, refused: MessageRefused) -> None:
+        log.warning("refused what came to %s: %s", self._consumer, told_of(refused))
+        parcels = self._instead(delivery, refused)
         try:
             await session.persist(lambda: self._transport.send_all(parcels))
             reach(CrashPoint.AFTER_COPY)
@@ -181,15 +184,15 @@ class AmqpDeliveries:
         finally:
             await session.settled()
 
-    def _instead(self, delivery: AbstractIncomingMessage, reason: str) -> list[Parcel]:
+    def _instead(self, delivery: AbstractIncomingMessage, refused: MessageRefused) -> list[Parcel]:
         believed = delivery.exchange == names.retry_exchange(self._consumer)
         login = wire.publisher(delivery, believed=believed)
         what = replace(wire.claimed(delivery), publisher=login or wire.UNKNOWN)
-        if delivery.exchange == names.REQUESTS_EXCHANGE:
-            return refusal(delivery.body, what, login, reason, self._transport)
+        if delivery.exchange == names.REQUESTS_EXCHANGE and not (refused.later and login == OPERATOR):
+            return refusal(delivery.body, what, login, told_of(refused), self._transport)
         # Outsiders can't write elsewhere: rubbish from inside is a fault of ours, which somebody has to look into.
         history = wire.history(delivery) if believed else wire.NO_HISTORY
-        return [dead_letter(self._consumer, wire.Arrived(what, *history), reason, self._transport.login)]
+        return [dead_letter(self._consumer, wire.Arrived(what, *history), parked(refused), self._transport.login)]
 
 
 class AmqpIncoming:

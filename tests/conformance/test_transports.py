@@ -25,6 +25,7 @@ from events.ladder import Ladder
 from events.memory import MemoryBroker, MemoryTransport
 from events.taking import POLL_SECONDS
 from events.transport import Incoming, Message, Transport
+from schemas import envelope
 from schemas.envelope import enclose, serialise
 from schemas.facts import PolicyCreated, PolicyRefreshed
 from twinlock.clock import ManualClock
@@ -596,12 +597,16 @@ async def test_trouble_passes(transport: Transport, store: Store, clock: ManualC
     assert 0 == one.troubles
 
 
+FUTURE = (
+    "from the future: unknown-type: type: no event of this type is defined; "
+    "upgrade this worker, then: twinlock dlq retry"
+)
 RUBBISH = {
     "bytes": (b"\xff\x00rubbish", "malformed: "),
     "json": (b"[]", "malformed: "),
     "large": (b" " * 70_000, "too-large: the message has 70000 bytes; the limit is 65536"),
-    "type": (news(1).body.replace(b"refreshed", b"imagined"), "unknown-type: type: "),
-    "version": (news(1).body.replace(b"refreshed.v1", b"refreshed.v9"), "unknown-version: type: "),
+    "type": (news(1).body.replace(b"refreshed", b"imagined"), "from the future: unknown-type: type: "),
+    "version": (news(1).body.replace(b"refreshed.v1", b"refreshed.v9"), "from the future: unknown-version: type: "),
     "data": (news(1).body.replace(b'"version":1', b'"version":0'), "malformed: "),
     "label": (news(2).body, "malformed: the id that it travelled under is not the envelope's"),
 }
@@ -622,6 +627,29 @@ async def test_rubbish(bench: Bench, transport: Transport, store: Store, clock: 
 
     assert ("one", 1) == (consumer, attempts)
     assert said.startswith(reason)
+
+
+async def test_from_the_future(
+    bench: Bench, transport: Transport, store: Store, clock: ManualClock, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """What a newer worker wrote is put aside by an older one, with the way out, and handled once by the newer."""
+    both = {(consumer, "p"): (1, 1) for consumer in ("one", "two")}
+    with monkeypatch.context() as older:
+        older.setattr(envelope, "EVENTS", {PolicyCreated.type: PolicyCreated})
+        async with running(store, transport, clock, Tell("one"), Tell("two")):
+            await transport.publish([news(1)])
+            while len(await bench.letters()) < 2:
+                await breathe()
+        letters = await bench.letters()
+    await bench.retry_letters()
+    async with running(store, await bench.transport(), clock, Tell("one"), Tell("two")):
+        bench.passes(POLL_SECONDS)
+        await until(store, both)
+
+    assert {"one", "two"} == {consumer for consumer, *_ in letters}
+    assert {FUTURE} == {reason for *_, reason in letters}
+    assert [] == await bench.letters()
+    assert both == await state(store)
 
 
 async def test_same_key_other_body(bench: Bench, transport: Transport, store: Store, clock: ManualClock) -> None:
