@@ -12,6 +12,7 @@ from tests.servers.process import Process, free_ports
 
 PROGRAM = str(Path(sys.executable).with_name("twinlock"))
 DRIVER = str(Path(__file__).parents[1] / "faults" / "crash_driver.py")
+AGED = str(Path(__file__).with_name("aged_driver.py"))
 TRACER = str(Path(__file__).with_name("tracing_driver.py"))
 KILLED = 256 - signal.SIGKILL
 
@@ -19,6 +20,11 @@ KILLED = 256 - signal.SIGKILL
 def crashing(point: str, number: int) -> tuple[str, ...]:
     """Return the program that kills itself at a crash point at the given time."""
     return sys.executable, DRIVER, "SIGKILL", point, str(number)
+
+
+def aged(age: str) -> tuple[str, ...]:
+    """Return the program as an older or a newer minor version would be it."""
+    return sys.executable, AGED, age
 
 
 def tracing(trace: Path, gate: Path) -> tuple[str, ...]:
