@@ -14,6 +14,8 @@ from twinlock.store.tables.tenants import tenants
 from twinlock.store.tables.work import jobs
 from twinlock.store.unit import Reader
 
+MOST_JOBS = 200
+
 
 async def custodians(reader: Reader, now: datetime, settings: CustodySettings) -> list[dict[str, Any]]:
     """Describe every custodian that is registered, with what it held when it last confirmed the epoch."""
@@ -33,11 +35,12 @@ async def custodians(reader: Reader, now: datetime, settings: CustodySettings) -
 
 
 async def work(reader: Reader, now: datetime) -> list[dict[str, Any]]:
-    """Describe unfinished jobs, the oldest first."""
-    query = select(jobs, containers.c.name, tenants.c.name.label("tenant"))
-    query = query.join(containers, containers.c.id == jobs.c.container_id, isouter=True)
-    query = query.join(tenants, tenants.c.id == jobs.c.tenant_id, isouter=True)
-    return [_job(row, now) for row in await reader.rows(query.order_by(jobs.c.created_at, jobs.c.id))]
+    """Describe unfinished jobs, the oldest first, and no more than fit into a screen that somebody reads."""
+    oldest = select(jobs).order_by(jobs.c.created_at, jobs.c.id).limit(MOST_JOBS).subquery()
+    query = select(oldest, containers.c.name, tenants.c.name.label("tenant"))
+    query = query.join(containers, containers.c.id == oldest.c.container_id, isouter=True)
+    query = query.join(tenants, tenants.c.id == oldest.c.tenant_id, isouter=True)
+    return [_job(row, now) for row in await reader.rows(query.order_by(oldest.c.created_at, oldest.c.id))]
 
 
 def _job(row: Row[Any], now: datetime) -> dict[str, Any]:

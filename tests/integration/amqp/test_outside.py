@@ -17,8 +17,9 @@ from events.amqp.transport import AmqpTransport
 from events.transport import Message
 from schemas.envelope import parse
 from schemas.facts import RequestAnswered
+from schemas.names import OPERATOR
 from tests.integration.amqp.fleet import SOURCE, WORKER, Stranger, ask, depth, drained, move, news, some, take
-from tests.servers.rabbitmq import Vhost
+from tests.servers.rabbitmq import RabbitNode, Vhost
 
 BODY = json.loads(move("m-1").body)
 HEADERS = {name: str(value) for name, value in BODY.items() if name not in ("data", "datacontenttype")}
@@ -101,6 +102,21 @@ async def test_rubbish(
     assert body[: 64 * 1024] == kept.body
     assert ("m-1", "refused", "portal") == (answer.request, answer.outcome, answer.publisher)
     assert answer.detail.startswith(reason)
+
+
+async def test_from_the_future(
+    transport: AmqpTransport, stranger: Stranger, rabbit: RabbitNode, fleet_vhost: Vhost
+) -> None:
+    """What a newer command asks for is put aside until the worker is upgraded: it is not refused."""
+    channel = await stranger(rabbit.user(fleet_vhost, OPERATOR, "^$", r"^twinlock\.requests$", "^$"))
+    await ask(channel, move("m-1").body.replace(b"move", b"muse"), OPERATOR, message_id="m-1")
+    await ask(channel, move("m-2").body, OPERATOR)
+    (incoming,) = await take(transport, 1)
+    (kept,) = await drained(fleet_vhost.url, names.letter_queue(WORKER), 1)
+
+    assert "m-2" == incoming.message.id
+    assert str(kept.headers[wire.REASON]).startswith("from the future: unknown-type: ")
+    assert 0 == await depth(fleet_vhost.url, names.REJECTED)
 
 
 async def _answer(vhost: Vhost, transport: AmqpTransport) -> RequestAnswered:
