@@ -140,6 +140,30 @@ async def test_nothing_half_done(empty: AsyncEngine) -> None:
     assert await migrate.upgrade(empty)
 
 
+async def test_cut_while_indexes_are_built(postgres_url: str) -> None:
+    """Indexes of large tables are built while others write; what was cut off in between is built by the next one."""
+    engine, built = open_engine(postgres_url), list[str]()
+
+    def _fail_once(_connection: Any, _cursor: Any, statement: str, *_more: Any) -> None:
+        if statement.startswith("CREATE INDEX"):
+            built.append(statement)
+            if len(built) == 9:
+                raise RuntimeError("the disk is full")
+
+    await migrate.downgrade(engine, "0009")
+    event.listen(engine.sync_engine, "before_cursor_execute", _fail_once)
+    with pytest.raises(RuntimeError, match="disk is full"):
+        await migrate.upgrade(engine)
+
+    assert "0009" == await migrate.current(engine)
+    assert await migrate.upgrade(engine)
+    assert await migrate.is_current(engine)
+
+    await engine.dispose()
+
+    assert ["assignment_outcomes"] == [statement.split()[4] for statement in built if "CONCURRENTLY" not in statement]
+
+
 @pytest.mark.parametrize("ask", [migrate.upgrade, migrate.is_current])
 async def test_newer_database(engine: AsyncEngine, ask: Callable[[AsyncEngine], Awaitable[bool]]) -> None:
     """A database of a newer program is refused by whoever looks, with the revision and the way out."""
