@@ -9,7 +9,7 @@ from dataclasses import dataclass, field
 from datetime import datetime, timedelta
 from typing import Any
 
-from sqlalchemy import Select, and_, delete, exists, func, or_, select, update
+from sqlalchemy import Select, and_, case, delete, func, or_, select, update
 from sqlalchemy.engine import Row
 
 from twinlock.store.once import insert_once
@@ -17,7 +17,7 @@ from twinlock.store.tables.work import jobs, turns, wake_slots
 from twinlock.store.text import storable
 from twinlock.store.unit import Cause, Reader, StaleRead, Store, Unit
 
-_TENANTS = 8  # whose jobs are looked at where somebody claims at the same moment: more than there are replicas
+_TENANTS = 100  # that are asked one after the other for a job that nobody claims: as many would have to claim at once
 
 
 @dataclass(frozen=True, slots=True)
@@ -142,27 +142,39 @@ def _of_owner(worker: str, owner: str) -> Select[*tuple[Any, ...]]:
 
 
 async def _next_due(unit: Unit, worker: str) -> Row[Any] | None:
-    due = _due(worker, unit.clock.now())
-    has_work = exists(select(jobs.c.id).where(due, jobs.c.tenant_id == turns.c.tenant_id))
-    waiting = select(turns.c.tenant_id).where(turns.c.worker == worker, has_work).order_by(turns.c.turn)
+    """Return the next job of the tenant that has waited longest, and whose turn nobody takes now; or of any."""
+    waiting = _waiting(worker, unit.clock.now())
     tenant = await unit.scalar(waiting.limit(1).with_for_update(skip_locked=True))
-    if tenant is not None and (row := await unit.row(_first_of(due, tenant))) is not None:
+    if tenant is not None and (row := await unit.row(_first(worker, tenant, unit.clock.now()))) is not None:
         return row
-    # Every tenant that waits has its turn taken by now: a job that nobody claims, whoever's turn it is.
     for other in await unit.rows(waiting.limit(_TENANTS)):
-        if (row := await unit.row(_first_of(due, other.tenant_id))) is not None:
+        if (row := await unit.row(_first(worker, other.tenant_id, unit.clock.now()))) is not None:
             return row
     return None
 
 
-def _first_of(due: Any, tenant_id: str) -> Select[*tuple[Any, ...]]:
-    own = (due, jobs.c.tenant_id == tenant_id)
-    return select(jobs).where(*own).order_by(jobs.c.turn, jobs.c.id).limit(1).with_for_update(skip_locked=True)
+def _waiting(worker: str, now: datetime) -> Select[tuple[str]]:
+    """Select the tenants with a due job, whoever has waited longest first."""
+    # With EXISTS, or without the order, PostgreSQL looks for each tenant through everything that the largest one has.
+    due = select(jobs.c.id).where(_due(worker, now), jobs.c.tenant_id == turns.c.tenant_id).order_by(jobs.c.not_before)
+    has_one = due.limit(1).scalar_subquery().is_not(None)
+    return select(turns.c.tenant_id).where(turns.c.worker == worker, has_one).order_by(turns.c.turn)
+
+
+def _first(worker: str, tenant: str, now: datetime) -> Select[*tuple[Any, ...]]:
+    """Select a tenant's next due job of those that nobody claims now."""
+    # SQLite would go by the time, and sort everything that a tenant has, for one row: so it sees no bound of it here.
+    is_due = case((jobs.c.not_before <= now, 1), else_=0) == 1
+    found = select(jobs).where(jobs.c.worker == worker, jobs.c.tenant_id == tenant, is_due, _is_free(now))
+    return found.order_by(jobs.c.turn, jobs.c.id).limit(1).with_for_update(skip_locked=True)
 
 
 def _due(worker: str, now: datetime) -> Any:
-    unleased = or_(jobs.c.lease_until.is_(None), jobs.c.lease_until <= now)
-    return and_(jobs.c.worker == worker, jobs.c.not_before <= now, unleased)
+    return and_(jobs.c.worker == worker, jobs.c.not_before <= now, _is_free(now))
+
+
+def _is_free(now: datetime) -> Any:
+    return or_(jobs.c.lease_until.is_(None), jobs.c.lease_until <= now)
 
 
 async def count_due(reader: Reader, worker: str, now: datetime, most: int) -> int:
