@@ -149,3 +149,18 @@ def test_budget(clock: ManualClock) -> None:
     clock.advance(1)
 
     assert [False, True] == [call(guards, who=service("reencrypt")), call(guards, who=USER)]
+
+
+def test_neighbours(clock: ManualClock) -> None:
+    """Whatever one tenant's people and background work spend at a vault that tenants share, another's is not less."""
+    settings = GuardSettings()
+    guards = Guards(clock, settings)
+    for who in (service("reencrypt"), USER):
+        while call(guards, who=who, tenant="greedy"):
+            pass
+    left = sum(call(guards, who=service("reencrypt"), tenant="modest") for _ in range(500))
+    people = sum(call(guards, who=USER, tenant="modest") for _ in range(500))
+
+    # Of the vault's burst one tenant takes no more than its own: the rest is enough for its neighbour's whole budget.
+    assert settings.tenant_burst == left + people
+    assert not call(guards, who=USER, tenant="greedy")

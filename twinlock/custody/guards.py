@@ -56,12 +56,16 @@ class Bucket:
         self._tokens = burst
         self._filled = clock.monotonic()
 
-    def take(self, reserve: float = 0.0) -> bool:
-        """Take a token, unless that would leave less than this part of the bucket."""
+    def has(self, reserve: float = 0.0) -> bool:
+        """Say whether there is a token that leaves no less than this part of the bucket."""
         now = self._clock.monotonic()
         self._tokens = min(self._burst, self._tokens + (now - self._filled) * self._rate)
         self._filled = now
-        if self._tokens - 1 < reserve * self._burst:
+        return self._tokens - 1 >= reserve * self._burst
+
+    def take(self, reserve: float = 0.0) -> bool:
+        """Take a token, unless that would leave less than this part of the bucket."""
+        if not self.has(reserve):
             return False
         self._tokens -= 1
         return True
@@ -171,12 +175,15 @@ class Guards:
         who = _calling.get()
         reserve = self._settings.reserve if who is Calling.SERVICE else 0.0
         # Probes end what is denied: nobody's calls may spend what they need.
-        if who is not Calling.CUSTODIAN and not self._budgets[tenant_id].take(reserve):
+        budget = None if who is Calling.CUSTODIAN else self._budgets[tenant_id]
+        if budget is not None and not budget.has(reserve):
             breaker.undecided(uri)
             self._cut_off(vault, uri, "budget", "the tenant's budget of vault calls is spent for the moment")
         if not self._rates[vault].take(reserve):
             breaker.undecided(uri)
             self._cut_off(vault, uri, "rate limit", f"vault {vault} is called as often as it may be")
+        if budget is not None:
+            budget.take(reserve)  # a call that the vault's rate holds back costs its tenant's people nothing
 
     def _leave_alone(self, vault: str, seconds: float) -> None:
         # Bounded: a vault that asks for a year would keep us from learning that its owner has revoked the key.
