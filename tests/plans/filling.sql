@@ -32,7 +32,7 @@ FROM (SELECT i, CASE WHEN i % 2 = 0 THEN 0 ELSE i % $tenants END AS n FROM gener
 INSERT INTO container_keys
     (container_id, generation, policy_id, policy_key_generation, wrapped, commitment, item_count, encrypted_count,
      created_at)
-SELECT id, 1, policy_id, 1, '\x00', '\x00', $items, $items, now() FROM containers;
+SELECT id, 1, policy_id, 1, '\x00', '\x00', $items + 1, $items + 1, now() FROM containers;
 
 INSERT INTO container_wraps (container_id, policy_id, generation, until) SELECT id, policy_id, 1, now() FROM containers;
 

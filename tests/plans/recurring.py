@@ -20,6 +20,7 @@ from tests.servers.postgres import Postgres
 from twinlock.approvals import telling
 from twinlock.clock import ManualClock, SystemClock
 from twinlock.content import containers
+from twinlock.content.purging import ContentPurger
 from twinlock.custody import rows
 from twinlock.custody.audit import reading as auditing
 from twinlock.custody.audit import sealing
@@ -84,6 +85,11 @@ class Fleet:
         await self.world.mailboxes.remove(addresses[3], CAUSE)
         for address in addresses[:3]:
             assert await self.world.content(address)
+        purger = ContentPurger(self.store, self.world.objects, self.world.settings)
+        step = await purger.plan("p1")
+        assert step is not None
+        async with self.store.begin(CAUSE) as unit:
+            await purger.apply(unit, None, step)
 
     async def look(self) -> None:
         """Do what goes by the clock, and what every process asks about a delivery, a page or a call."""

@@ -17,6 +17,8 @@ from sqlalchemy import (
 
 from twinlock.store.tables.base import UtcDateTime, metadata
 
+# How names begin is looked up byte by byte, whatever order of words the database has.
+_PREFIX = {"name": "varchar_pattern_ops"}
 MAX_PATH_BYTES = 2000  # an entry of a unique index of PostgreSQL has room for 2,704 bytes
 
 containers = Table(
@@ -111,6 +113,7 @@ object_intents = Table(
     Column("name", String(200), primary_key=True),
     Column("expires_at", UtcDateTime, nullable=False),
     Index("ix_object_intents_expires_at", "expires_at"),
+    Index("ix_object_intents_name_prefix", "name", postgresql_ops=_PREFIX),
 )
 
 superseded_objects = Table(
@@ -119,6 +122,7 @@ superseded_objects = Table(
     Column("name", String(200), primary_key=True),
     Column("superseded_at", UtcDateTime, nullable=False),
     Index("ix_superseded_objects_superseded_at", "superseded_at"),
+    Index("ix_superseded_objects_name_prefix", "name", postgresql_ops=_PREFIX),
 )
 
 # Which policies, beside the one that it is under, have ever wrapped keys of a container: of what generation the newest

@@ -35,6 +35,8 @@ _NEW: tuple[tuple[str, str, list[str], str], ...] = (
     ("ix_dead_letters_source_id", "dead_letters", ["source", "id"], ""),
     ("ix_container_keys_policy_id_container_id", "container_keys", ["policy_id", "container_id"], ""),
     ("ix_container_wraps_policy_id_container_id", "container_wraps", ["policy_id", "container_id"], ""),
+    ("ix_object_intents_name_prefix", "object_intents", ["name"], ""),
+    ("ix_superseded_objects_name_prefix", "superseded_objects", ["name"], ""),
     ("ix_policy_key_copies_uri", "policy_key_copies", ["uri"], ""),
     ("ix_availability_keys_state", "availability_keys", ["state"], ""),
     ("ix_audit_entries_at_writer_sequence", "audit_entries", ["at", "writer", "sequence"], ""),
@@ -100,4 +102,5 @@ def _create(name: str, table: str, columns: list[str], where: str, *, concurrent
         sqlite_where=sa.text(where.replace("IS false", "IS 0")) if where else None,
         postgresql_where=sa.text(where) if where else None,
         postgresql_concurrently=concurrently,
+        postgresql_ops={"name": "varchar_pattern_ops"} if name.endswith("_name_prefix") else {},
     )
