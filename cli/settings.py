@@ -23,6 +23,7 @@ from pydantic_settings.exceptions import SettingsError
 from sqlalchemy.engine import make_url
 
 from cli.home import DATABASE, OBJECTS, SECRETS, SETTINGS
+from cli.slips import slips
 from twinlock.approvals.settings import ApprovalSettings
 from twinlock.content.backends import UnsupportedObjects, folder_of, open_cloud
 from twinlock.content.settings import ContentSettings
@@ -307,6 +308,8 @@ def load_settings(home: Path | None = None) -> Settings:
     faults += more
     settings, more = _validated(place, file, secret)
     faults += more
+    sections = {name: field.default for name, field in Settings.model_fields.items()}
+    faults += slips(os.environ, PREFIX, sections)
     if settings is None or faults:
         hint = f"settings come from flags, {PREFIX}* in the environment and {place / SETTINGS}"
         raise SettingsFault("bad settings: " + "; ".join(faults), hint=hint)

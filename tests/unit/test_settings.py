@@ -86,6 +86,32 @@ def test_empty_environment_is_no_setting(tmp_path: Path, monkeypatch: pytest.Mon
     assert "embedded:" == load_settings(tmp_path).broker
 
 
+@pytest.mark.parametrize(
+    ("name", "said"),
+    [
+        ("TWINLOCK_BROKR", "TWINLOCK_BROKR: is not a setting, did you mean TWINLOCK_BROKER?"),
+        ("TWINLOCK_WORKERS_CONCURRENCY", "did you mean TWINLOCK_WORKERS__CONCURRENCY?"),
+        ("TWINLOCK_CUSTODY_GUARDS__VAULT_RATE", "did you mean TWINLOCK_CUSTODY__GUARDS__VAULT_RATE?"),
+        ("TWINLOCK_FAVOURITE_COLOUR", "TWINLOCK_FAVOURITE_COLOUR: is not a setting"),
+    ],
+)
+def test_slip_in_the_environment(tmp_path: Path, monkeypatch: pytest.MonkeyPatch, name: str, said: str) -> None:
+    """A name with our prefix that is no setting is told, with the nearest one, and never with its value."""
+    monkeypatch.setenv(name, "hunter2")
+    found = faults(tmp_path)
+
+    assert said in found
+    assert "hunter2" not in found
+
+
+def test_services_beside_it(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    """What Kubernetes sets for a service that is called as we are is no slip."""
+    for name in ("SERVICE_HOST", "SERVICE_PORT_HEALTH", "PORT", "PORT_8080_TCP", "PORT_8080_TCP_ADDR", "A_PORT"):
+        monkeypatch.setenv(f"TWINLOCK_{name}", "tcp://10.0.0.1:8080")
+
+    assert "embedded:" == load_settings(tmp_path).broker
+
+
 def test_all_faults_together(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
     """Faults of file and environment are reported together, each with the setting's name."""
     write(tmp_path, 'colour = "red"\n[content]\nbatch_sheep = 1\n[workers]\nconcurrency = 0\nlease_seconds = -1.0\n')
