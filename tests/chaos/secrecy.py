@@ -9,7 +9,7 @@ from cli.wiring import Parts
 from tests.chaos.stage import Stage
 from tests.chaos.tenants import CANARY
 from tests.faults.searching import Search, pages
-from tests.fleet.secrets import opened_at_home, signing_keys, stored_keys, vault_keys
+from tests.fleet.held_keys import opened_at_home, signing_keys, stored_keys, vault_keys
 from twinlock.clock import SystemClock
 from twinlock.keys.context import PolicyKeyContext
 from twinlock.keys.ports import WrappedKey

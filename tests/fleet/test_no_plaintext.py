@@ -12,8 +12,8 @@ import pytest
 from schemas.names import OPERATOR
 from tests.faults.searching import Search, pages, record_keys
 from tests.fleet.conftest import make_policy
+from tests.fleet.held_keys import signing_keys, stored_keys, vault_keys
 from tests.fleet.installation import WORKERS, Fleet
-from tests.fleet.secrets import signing_keys, stored_keys, vault_keys
 from tests.servers.proxy import Proxy, proxied
 
 PLANTED = bytes(range(100, 132))  # what a key looks like: this one has to be found, on the wires and on the disk
