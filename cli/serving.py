@@ -27,7 +27,7 @@ _TOGETHER = "an embedded home runs all its workers in one process"
 
 async def run_fleet(settings: Settings, names: tuple[str, ...], at: Address | None) -> None:
     """Run these workers of a fleet, each with its own login, as soon as what they need is within reach."""
-    from cli.starting import check_secrets, until_reached  # the broker's library, for a fleet alone
+    from cli.starting import check_secrets, until_prepared, until_reached  # the broker's library, for a fleet alone
 
     own = {name: settings.of_worker(name) for name in names}
     for name in names:
@@ -42,6 +42,10 @@ async def run_fleet(settings: Settings, names: tuple[str, ...], at: Address | No
         if stop.is_set():
             return
         staffs = {name: await stack.enter_async_context(open_staff(settings, name, page.metrics)) for name in names}
+        for name in names:
+            await unless(stop, until_prepared(staffs[name].fleet.prepare, name, health))
+        if stop.is_set():
+            return
         page.looks = {f"{name}: {what}": look for name in names for what, look in staffs[name].looks.items()}
         health.checks = {f"{name}: {what}": check for name in names for what, check in staffs[name].checks.items()}
         await _serve([staff.fleet for staff in staffs.values()], names, stop)

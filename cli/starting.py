@@ -51,6 +51,11 @@ async def until_reached(settings: Settings, worker: str, health: Health) -> None
         await _patiently(partial(ask, settings, worker), f"{worker}: {what}", health)
 
 
+async def until_prepared(prepare: Callable[[], Awaitable[None]], worker: str, health: Health) -> None:
+    """Return when a worker has done what it does once: what was within reach a moment ago may be gone again."""
+    await _patiently(prepare, f"{worker}: database", health)
+
+
 async def _patiently(ask: Callable[[], Awaitable[None]], name: str, health: Health) -> None:
     pauses, told = Pauses(_FIRST_PAUSE, _LONGEST_PAUSE, randomly), ""
     while True:

@@ -54,13 +54,20 @@ class Fleet:
         self._settings = settings
         self._loops = loops
         self._drains = (consumers.drain, *drains)
+        self._prepared = False
         self._stopping = False
 
-    async def run(self, stop: asyncio.Event) -> None:
-        """Work until `stop` is set, then take nothing more, finish what runs, and publish what it left."""
+    async def prepare(self) -> None:
+        """Make what has to be there before anybody works; `run` does so where nobody has."""
         for worker in self._names:
             if ROSTER[worker].has_jobs:
                 await wakeups.prepare_slots(self._store, worker, self._settings.concurrency)
+        self._prepared = True
+
+    async def run(self, stop: asyncio.Event) -> None:
+        """Work until `stop` is set, then take nothing more, finish what runs, and publish what it left."""
+        if not self._prepared:
+            await self.prepare()
         async with asyncio.TaskGroup() as group:
             group.create_task(self._consumers.run())
             background = [group.create_task(self._for_ever(loop())) for loop in (self._relay.run, *self._loops)]

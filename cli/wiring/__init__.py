@@ -64,11 +64,11 @@ async def open_parts(settings: Settings, metrics: "Metrics | None" = None) -> As
 
 @asynccontextmanager
 async def open_staff(settings: Settings, worker: str, metrics: "Metrics") -> "AsyncIterator[Staff]":
-    """Open one worker of a fleet, for this process to run."""
+    """Open one worker of a fleet, for this process to run; nothing is asked of the database yet."""
     from cli.wiring import fleet
 
     own, clock = settings.of_worker(worker), clock_for(settings)
-    async with open_current(own, clock, worker) as store, fleet.staff(own, clock, store, worker, metrics) as staff:
+    async with open_store(own, clock, worker) as store, fleet.staff(own, clock, store, worker, metrics) as staff:
         yield staff
 
 

@@ -14,6 +14,7 @@ PROGRAM = str(Path(sys.executable).with_name("twinlock"))
 DRIVER = str(Path(__file__).parents[1] / "faults" / "crash_driver.py")
 AGED = str(Path(__file__).with_name("aged_driver.py"))
 TRACER = str(Path(__file__).with_name("tracing_driver.py"))
+GATE = str(Path(__file__).with_name("gated_driver.py"))
 KILLED = 256 - signal.SIGKILL
 
 
@@ -30,6 +31,11 @@ def aged(age: str) -> tuple[str, ...]:
 def tracing(trace: Path, gate: Path) -> tuple[str, ...]:
     """Return the program that notes every event which it begins to handle, and takes steps only with the gate open."""
     return sys.executable, TRACER, str(trace), str(gate)
+
+
+def gated(reached: Path, gate: Path) -> tuple[str, ...]:
+    """Return the program that pauses at its start, between its look at database and broker and its first work."""
+    return sys.executable, GATE, str(reached), str(gate)
 
 
 class Replica:

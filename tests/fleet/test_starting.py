@@ -11,6 +11,7 @@ import pytest
 
 from schemas.names import DEP_ASSIGNER, MAILBOX_REENCRYPTOR, TIK_CACHE_REFRESHER
 from tests.fleet.installation import Fleet, Ran
+from tests.fleet.replica import gated
 from tests.servers.rabbitmq import Vhost
 
 Faulty: TypeAlias = Callable[[Fleet, Path], dict[str, str]]
@@ -139,6 +140,21 @@ def test_waits_for_database(fleet: Fleet) -> None:
 
     assert 0 == fleet.stop(stopped)
 
+    fleet.cluster.start()
+    fleet.all_ready()
+
+    assert 0 == fleet.stop(late)
+
+
+def test_database_goes_meanwhile(fleet: Fleet, tmp_path: Path) -> None:
+    """A worker whose database was there, and is gone when it begins, waits for it as if it had not been there."""
+    reached, gate = tmp_path / "reached", tmp_path / "gate"
+    late = fleet.start(DEP_ASSIGNER, gated(reached, gate))
+    fleet.until(reached.exists)
+    fleet.cluster.kill()
+    gate.touch()
+    nobody = f"nothing answers for PostgreSQL at 127.0.0.1:{fleet.cluster.port}"
+    fleet.until(lambda: late.asked("/readyz") == (503, {"ready": False, "checks": {"dep_assigner: database": nobody}}))
     fleet.cluster.start()
     fleet.all_ready()
 
