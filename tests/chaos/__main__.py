@@ -2,6 +2,7 @@
 
 import argparse
 import secrets
+import shutil
 import sys
 import tempfile
 from pathlib import Path
@@ -13,17 +14,21 @@ def main() -> int:
     """Run, and print what came of it."""
     parser = argparse.ArgumentParser(prog="python -m tests.chaos", description=__doc__)
     parser.add_argument("--seed", type=int, default=secrets.randbelow(10**6))
-    parser.add_argument("--minutes", type=float, default=4.0, help="of faults; starting and looking come on top")
+    parser.add_argument("--minutes", type=float, default=6.0, help="after which no more faults begin")
     parser.add_argument("--nodes", type=int, default=3, help="of the broker")
     parser.add_argument("--each", type=int, default=3, help="replicas of each worker")
     given = parser.parse_args()
     plan = Plan(given.seed, given.nodes, given.each, seconds=given.minutes * 60)
     _say(f"seed {plan.seed}: {plan.nodes} broker nodes, {plan.each} replicas of each worker")
-    with tempfile.TemporaryDirectory(prefix="twinlock-chaos-") as folder:
-        report = run(plan, Path(folder), _say)
+    folder = Path(tempfile.mkdtemp(prefix="twinlock-chaos-"))
+    report = run(plan, folder, _say)
     _say("\n".join(["", *report.table(), ""]))
     _say(f"seed {plan.seed}: " + (f"{len(report.broken)} things did not hold" if report.broken else "everything held"))
-    return 1 if report.broken else 0
+    if report.broken:
+        _say(f"logs of all processes are in {folder}")
+        return 1
+    shutil.rmtree(folder)
+    return 0
 
 
 def _say(line: str) -> None:

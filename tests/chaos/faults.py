@@ -70,13 +70,21 @@ def killed_node(stage: Stage, order: Random) -> Iterator[str]:
 
 @contextmanager
 def stalled_node(stage: Stage, order: Random) -> Iterator[str]:
-    """Have a broker node stand still: connections stay open and nothing answers."""
+    """Have a broker node stand still: connections stay open and nothing answers.
+
+    A node that a cluster of 3.10 has given up meanwhile may stay apart until somebody starts it again.
+    """
     number = order.randrange(len(stage.nodes))
     stage.nodes[number].pause()
+    if len(stage.nodes) > 1:
+        stage.fleet.node = stage.nodes[number - 1]
     try:
         yield f"node {number + 1} of {len(stage.nodes)}"
     finally:
         stage.nodes[number].resume()
+        if len(stage.nodes) > 1:
+            stage.nodes[number].kill()
+            stage.nodes[number].start()
 
 
 @contextmanager

@@ -6,6 +6,8 @@ from collections.abc import Callable, Sequence
 
 from tests.chaos.faults import Fault
 
+_MOST = 4000  # characters of what went wrong: it may show every row and every log
+
 
 class Report:
     """Count faults injected and survived, and keep what did not hold."""
@@ -18,9 +20,14 @@ class Report:
         self._say = say
         self._begun = time.monotonic()
 
+    @property
+    def seconds(self) -> float:
+        """Return for how long it runs."""
+        return time.monotonic() - self._begun
+
     def say(self, line: str) -> None:
         """Say something, and when."""
-        self._say(f"{time.monotonic() - self._begun:6.1f} s  {line}")
+        self._say(f"{self.seconds:6.1f} s  {line}")
 
     def struck(self, place: str) -> bool:
         """Tell whether a fault struck there."""
@@ -41,10 +48,14 @@ class Report:
         try:
             check()
         except AssertionError as broken:
-            self.broken.append(f"{name}: {broken}")
-            self.say(f"BROKEN {name}: {broken}")
+            self.breaks(name, broken)
         else:
             self.say(f"holds: {name}")
+
+    def breaks(self, name: str, why: AssertionError) -> None:
+        """Note what does not hold."""
+        self.broken.append(f"{name}: {str(why)[:_MOST]}")
+        self.say(f"BROKEN {self.broken[-1]}")
 
     def table(self) -> list[str]:
         """Return the faults, a line each."""

@@ -131,7 +131,7 @@ def _nodes(stack: ExitStack, folder: Path, count: int) -> list[RabbitNode]:
     for number in range(count):
         place = folder / f"rabbit-{number}"
         place.mkdir()
-        node = RabbitNode(place, found[0] if found else None)
+        node = RabbitNode(place, found[0] if found else None, clustered=count > 1)
         stack.callback(node.close)
         node.start()
         found.append(node)

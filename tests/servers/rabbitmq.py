@@ -37,7 +37,9 @@ log.file.level = warning
 """
 
 
+# A node that stood still for a minute is given up by the others, and has to come back by itself.
 _CLUSTER = """\
+cluster_partition_handling = pause_minority
 cluster_formation.peer_discovery_backend = classic_config
 cluster_formation.classic_config.nodes.1 = {first}
 cluster_formation.classic_config.nodes.2 = {own}
@@ -57,11 +59,12 @@ class Vhost:
 
 
 class RabbitNode:
-    """Hold one node, stopped at first; with its first start it joins the cluster of the one that it is `beside`."""
+    """Hold one node, stopped at first; it joins the cluster of the one it is `beside`, which is made `clustered`."""
 
-    def __init__(self, folder: Path, beside: "RabbitNode | None" = None) -> None:
+    def __init__(self, folder: Path, beside: "RabbitNode | None" = None, *, clustered: bool = False) -> None:
         self._folder = folder
         self._first = beside or self
+        self._clustered = clustered or beside is not None
         self.certificates = Certificates(folder)
         self.data = folder / "mnesia"
         self._bin = _programs()
@@ -200,7 +203,7 @@ class RabbitNode:
         (self._folder / "plugins").write_text("[rabbitmq_management].\n")
         ports = {"port": self.port, "tls_port": self.tls_port, "http": self._http}
         conf = _CONF.format(**ports, certificates=self.certificates, password=self._password)
-        if self._first is not self:
+        if self._clustered:
             conf += _CLUSTER.format(first=self._first._name, own=self._name)
         (self._folder / "rabbitmq.conf").write_text(conf)
 
