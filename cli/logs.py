@@ -42,6 +42,17 @@ class _JsonFormatter(_Formatter):
         return json.dumps(said, ensure_ascii=False)
 
 
+class _NoMessages(logging.Filter):
+    """Leave out lines that show a whole message, body included; whoever sent it was told that it came back."""
+
+    def filter(self, record: logging.LogRecord) -> bool:
+        given = record.args if isinstance(record.args, tuple) else ()
+        return not any(type(each).__name__ == "DeliveredMessage" for each in given)
+
+
+_NO_MESSAGES = _NoMessages()
+
+
 class _HomeFile(logging.FileHandler):
     """Write to a file of the home, as soon as there is a home; a log that can't be written fails no command."""
 
@@ -65,6 +76,7 @@ def configure(home: Path, to_terminal: bool, *, as_json: bool = False) -> None:
         logging.getLogger(name).setLevel(logging.WARNING)
     for name in _TOLD_HERE:
         logging.getLogger(name).setLevel(logging.CRITICAL)
+    logging.getLogger("aiormq.channel").addFilter(_NO_MESSAGES)
     _add(root, _file(home / LOG), logging.WARNING, _Formatter(_FORMAT))
     if to_terminal:
         shown = _JsonFormatter() if as_json else _Formatter(_FORMAT)

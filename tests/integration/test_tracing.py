@@ -9,11 +9,15 @@ from dataclasses import replace
 from pathlib import Path
 from threading import Event
 from typing import TYPE_CHECKING
+from unittest.mock import Mock
 
 import pytest
+from aiormq.abc import DeliveredMessage
 from opentelemetry.sdk.trace import ReadableSpan, TracerProvider
 from opentelemetry.sdk.trace.export import SimpleSpanProcessor, SpanExportResult
 from opentelemetry.sdk.trace.export.in_memory_span_exporter import InMemorySpanExporter
+from pamqp.commands import Basic
+from pamqp.header import ContentHeader
 
 from cli import logs
 from cli.home import LOG
@@ -153,6 +157,21 @@ def test_json_lines(tmp_path: Path, capsys: pytest.CaptureFixture[str]) -> None:
     assert told.items() <= inside.items()
     assert {"tenant": "acme", "policy": "policy-p", "level": "warning"}.items() <= inside.items()
     assert {"time", "level", "logger", "message"} == set(outside)
+
+
+def test_no_message_in_a_log(tmp_path: Path, capsys: pytest.CaptureFixture[str]) -> None:
+    """A message that comes back when its sender has given up stays out of the log: the library would show it whole."""
+    logs.configure(tmp_path, to_terminal=True)
+    log = logging.getLogger("aiormq.channel")
+    try:
+        log.error("Unhandled message %r returning", DeliveredMessage(Basic.Return(), ContentHeader(), b"body", Mock()))
+        log.error("Consumer callback failed")
+    finally:
+        logs.configure(tmp_path, to_terminal=False)
+    shown = capsys.readouterr().err
+
+    assert "Consumer callback failed" in shown
+    assert "Unhandled" not in shown
 
 
 def test_unwritable_log(tmp_path: Path) -> None:
