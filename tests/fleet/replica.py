@@ -8,7 +8,7 @@ from collections.abc import Mapping, Sequence
 from pathlib import Path
 from typing import Any
 
-from tests.servers.process import Process, free_ports
+from tests.servers.process import Process, lasting_port
 
 PROGRAM = str(Path(sys.executable).with_name("twinlock"))
 DRIVER = str(Path(__file__).parents[1] / "faults" / "crash_driver.py")
@@ -43,7 +43,7 @@ class Replica:
 
     def __init__(self, worker: str, log: Path, env: Mapping[str, str], program: Sequence[str] = (PROGRAM,)) -> None:
         self.worker = worker
-        (self._port,) = free_ports(1)
+        self._port = lasting_port()
         self._log = log
         health = ["--health", f"127.0.0.1:{self._port}"]
         self._process = Process([*program, "worker", "run", worker, *health], log, env)

@@ -1,14 +1,16 @@
 """A server process of a test's own, which never outlives the test."""
 
 import os
+import secrets
 import signal
 import socket
 import subprocess
 import sys
 from collections.abc import Mapping, Sequence
-from contextlib import closing
+from contextlib import closing, suppress
 from pathlib import Path
 
+_UNLENT = range(10_000, 30_000)  # Linux lends from 32768 on
 _LIFELINE = Path(__file__).with_name("lifeline.py")
 
 
@@ -65,3 +67,12 @@ def free_ports(count: int) -> list[int]:
         with closing(one):
             pass
     return ports
+
+
+def lasting_port() -> int:
+    """Return a port that nobody listens on, and that the kernel lends to no outgoing connection meanwhile."""
+    while True:
+        port = _UNLENT.start + secrets.randbelow(len(_UNLENT))
+        with closing(socket.socket()) as one, suppress(OSError):
+            one.bind(("127.0.0.1", port))
+            return port
