@@ -40,6 +40,7 @@ from workers.settings import TracingSettings, WorkerSettings
 
 EMBEDDED = "embedded:"
 PREFIX = "TWINLOCK_"
+CUSTOMER = f"{PREFIX}CUSTOMER"  # is no setting: an option of `demo` may stand there
 _SECRET = ("broker", "database", "objects")  # they may hold passwords
 MOST_KEPT_SECONDS = 60.0  # design section 5: callers keep a container key no longer
 
@@ -309,7 +310,7 @@ def load_settings(home: Path | None = None) -> Settings:
     settings, more = _validated(place, file, secret)
     faults += more
     sections = {name: field.default for name, field in Settings.model_fields.items()}
-    faults += slips(os.environ, PREFIX, sections)
+    faults += slips(os.environ.keys() - {CUSTOMER}, PREFIX, sections)
     if settings is None or faults:
         hint = f"settings come from flags, {PREFIX}* in the environment and {place / SETTINGS}"
         raise SettingsFault("bad settings: " + "; ".join(faults), hint=hint)

@@ -7,7 +7,7 @@ import typer
 
 from cli.demo import story
 from cli.demo.stage import Twinlock
-from cli.settings import PREFIX
+from cli.settings import CUSTOMER
 
 Keep = Annotated[
     Path | None, typer.Option("--keep", metavar="DIR", help="Work in DIR, and leave everything there to look at.")
@@ -17,7 +17,7 @@ Customer = Annotated[
     typer.Option(
         "--customer",
         metavar="FILE",
-        envvar=f"{PREFIX}CUSTOMER",
+        envvar=CUSTOMER,
         help="On a fleet: the customer's own logins to two OpenBao servers, which take the place of embedded vaults.",
     ),
 ]

@@ -112,6 +112,13 @@ def test_services_beside_it(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> 
     assert "embedded:" == load_settings(tmp_path).broker
 
 
+def test_option_in_the_environment(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    """What `demo` takes from the environment is no slip."""
+    monkeypatch.setenv("TWINLOCK_CUSTOMER", "/secrets/customer/vaults.toml")
+
+    assert "embedded:" == load_settings(tmp_path).broker
+
+
 def test_all_faults_together(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
     """Faults of file and environment are reported together, each with the setting's name."""
     write(tmp_path, 'colour = "red"\n[content]\nbatch_sheep = 1\n[workers]\nconcurrency = 0\nlease_seconds = -1.0\n')
