@@ -243,9 +243,10 @@ def replace_by_file(path: Path) -> None:
 
 
 def make_newer(home: "Home") -> None:
-    """Have a later program migrate the database."""
+    """Have a later program migrate the database to what this one can't work on."""
     with closing(sqlite3.connect(database(home), isolation_level=None)) as connection:
         connection.execute("UPDATE alembic_version SET version_num = '9999'")
+        connection.execute("UPDATE shape SET oldest = '9998'")
 
 
 DAMAGE: dict[str, tuple[Callable[["Home"], object], str, int]] = {
