@@ -74,6 +74,7 @@ class Shares:
             return f"the machine's {CORES} cores, of which {part} takes most ({share:.2f})"
         if self.busiest[1] >= _BUSY:
             return f"the one core that a process of {self.busiest[0]} can use"
+        part, share = max((each for each in self.cores.items() if each[0] != OTHERS), key=lambda item: item[1])
         return f"waiting, for commits and round trips; {part} is busiest ({share:.2f} cores)"
 
 

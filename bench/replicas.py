@@ -1,7 +1,8 @@
 """Measure assignment and re-encryption with 1, 2 and 4 replicas of their workers, and name what holds them up.
 
 A whole fleet on private servers, durable as in production: every replica is a process with its own login and role. An
-assignment is measured while nobody re-encrypts; then the replicas that do start on all the mailboxes that it left.
+assignment is measured while nobody re-encrypts, and is one job: more replicas do more assignments at a time, and none
+of them faster. Then the replicas that re-encrypt start on all the mailboxes that it left.
 Shares of processor time are Linux's own, of each part between two looks; 1.00 is one core. It needs Linux.
 """
 
