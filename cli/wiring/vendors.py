@@ -7,6 +7,7 @@ from typing import ClassVar, Protocol, runtime_checkable
 from cli.settings import Settings
 from twinlock.errors import TwinlockError
 from twinlock.keys.ports import Clock, DestroyingVault
+from twinlock.vaults.administration import BadKeyUri
 from twinlock.vaults.aws.uris import SCHEME as ARN
 from twinlock.vaults.aws.uris import parse_key_arn
 from twinlock.vaults.azure.uris import HTTPS as AZURE
@@ -16,7 +17,7 @@ from twinlock.vaults.openbao.uris import HTTP, HTTPS, parse_bao_uri
 from twinlock.vaults.pkcs11.uris import SCHEME as PKCS11
 from twinlock.vaults.pkcs11.uris import parse_pkcs11_uri
 from twinlock.vaults.software.local import SCHEME as LOCAL
-from twinlock.vaults.uris import parse_key_uri, scheme_of
+from twinlock.vaults.uris import parse_key_uri, scheme_of, shown
 
 
 class Remote(Adapter, Protocol):
@@ -196,4 +197,7 @@ def check_key(uri: str, settings: Settings) -> None:
         if scheme in vendor.schemes:
             vendor.check(uri, settings)
             return
+    if scheme != LOCAL:
+        known = ", ".join(f"{each}:" for each in sorted({LOCAL, *(name for v in VENDORS for name in v.schemes)}))
+        raise BadKeyUri(f"{shown(uri)} is no key of a kind that is known here", hint=f"known kinds of key: {known}")
     parse_key_uri(uri, LOCAL)

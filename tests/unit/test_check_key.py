@@ -20,7 +20,7 @@ KEYS = {
     "pkcs11:token=first;object=root;pin-value=8675309": "may hold no PIN",
     "arn:aws:kms:eu-west-1:111122223333:alias/root": "is an alias",
     "https://contoso.example/keys/root": "is not in a vault of Azure",
-    "s3://bucket/root": "is not a local key",
+    "s3://bucket/root": "is no key of a kind that is known here",
     "root": "is not a key URI",
 }
 
