@@ -10,12 +10,12 @@ import statistics
 import sys
 import tempfile
 import time
+from collections import deque
 from collections.abc import Callable, Iterator
-from concurrent.futures import ThreadPoolExecutor
+from concurrent.futures import Future, ThreadPoolExecutor
 from pathlib import Path
 
 from bench import _tink
-from twinlock.content.blobs import CHUNK
 from twinlock.keys.secret import SecretKey
 from twinlock.keys.streaming import SEGMENT_BYTES, StreamDecrypter, StreamEncrypter
 
@@ -24,6 +24,7 @@ SIZE, ROUNDS = 1024, 5
 OVER_TINK = 2.0
 CONTEXT = b"context"
 _PIECE = 4 * SEGMENT_BYTES
+_LARGE = 4 * MIB
 
 Stream = Callable[[Path, Path], None]
 
@@ -37,14 +38,22 @@ def pieces(path: Path) -> Iterator[memoryview]:
 
 
 def ahead(path: Path) -> Iterator[memoryview]:
-    """Read a file a chunk at a time, into two pieces of memory in turn: one is filled while the other one is used."""
-    this, other = (memoryview(bytearray(CHUNK)) for _ in range(2))
+    """Read a file in large pieces, each into memory of its own; two are read while one is used."""
+    free = deque(memoryview(bytearray(_LARGE)) for _ in range(3))
     with path.open("rb", buffering=0) as file, ThreadPoolExecutor(1) as reader:
-        reading = reader.submit(file.readinto, this)
-        while read := reading.result():
-            reading = reader.submit(file.readinto, other)
-            yield this[:read]
-            this, other = other, this
+
+        def begin() -> tuple[memoryview, Future[int]]:
+            memory = free.popleft()
+            return memory, reader.submit(file.readinto, memory)
+
+        under_way = deque([begin(), begin()])
+        while True:
+            memory, reading = under_way.popleft()
+            if not (size := reading.result()):
+                return
+            under_way.append(begin())
+            yield memory[:size]
+            free.append(memory)
 
 
 def ours() -> tuple[Stream, Stream]:

@@ -212,9 +212,9 @@ def test_single_segment() -> None:
     a, _, c, d = sealed(len(PLAIN))
     opener = SegmentOpener(KEY, CONTEXT, a[:HEADER_BYTES])
 
-    assert PLAIN[FIRST + FULL : FIRST + 2 * FULL] == opener.open(2, c, last=False)
-    assert PLAIN[:FIRST] == opener.open(0, a[HEADER_BYTES:], last=False)
-    assert PLAIN[-FULL:] == opener.open(3, d, last=True)
+    assert PLAIN[FIRST + FULL : FIRST + 2 * FULL] == opener.open(2, [c], last=False)
+    assert PLAIN[:FIRST] == opener.open(0, [a[HEADER_BYTES:]], last=False)
+    assert PLAIN[-FULL:] == opener.open(3, [d], last=True)
 
 
 @pytest.mark.parametrize(("index", "last"), [(0, False), (2, False), (1, True), (2**32 - 1, False)])
@@ -224,7 +224,7 @@ def test_single_segment_elsewhere(index: int, last: bool) -> None:
     opener = SegmentOpener(KEY, CONTEXT, a[:HEADER_BYTES])
 
     with pytest.raises(DecryptionError):
-        opener.open(index, b, last=last)
+        opener.open(index, [b], last=last)
 
 
 def test_one_encoding() -> None:

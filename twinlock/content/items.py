@@ -103,7 +103,7 @@ class Items:
             async for chunk in read_stream(self._objects, item.object_name, cipher, context):
                 if self._clock.monotonic() >= until:
                     until = await self._ask_again(mailbox, item.id, asker)
-                yield chunk
+                yield bytes(chunk)
 
     async def _ask_again(self, mailbox: Container, item_id: str, asker: Asker) -> float:
         # The item may have moved to a newer key meanwhile: whether this reader may still read is asked of that one.

@@ -75,18 +75,18 @@ def bounded(rows: Sequence[SizedT], most: int) -> list[SizedT]:
 
 
 async def write_stream(
-    objects: Objects, name: str, cipher: ItemCipher, context: ItemContext, plain: AsyncIterator[bytes], mac: ImportMac
+    objects: Objects, name: str, cipher: ItemCipher, context: ItemContext, plain: AsyncIterator[Buffer], mac: ImportMac
 ) -> None:
     """Encrypt a stream into an announced object, and take its import MAC on the way."""
     await objects.write(name, _encrypted(cipher, context, plain, mac))
 
 
 async def _encrypted(
-    cipher: ItemCipher, context: ItemContext, plain: AsyncIterator[bytes], mac: ImportMac
+    cipher: ItemCipher, context: ItemContext, plain: AsyncIterator[Buffer], mac: ImportMac
 ) -> AsyncIterator[Buffer]:
     encrypter = StreamEncrypter(cipher.stream_key(), context.encode())
 
-    def advance(chunk: bytes) -> Buffer:
+    def advance(chunk: Buffer) -> Buffer:
         mac.update(chunk)
         return encrypter.update(chunk)
 
@@ -95,7 +95,7 @@ async def _encrypted(
     yield await asyncio.to_thread(encrypter.finish)
 
 
-async def read_stream(objects: Objects, name: str, cipher: ItemCipher, context: ItemContext) -> AsyncIterator[bytes]:
+async def read_stream(objects: Objects, name: str, cipher: ItemCipher, context: ItemContext) -> AsyncIterator[Buffer]:
     """Yield authenticated plaintext of an object in the stream format; a damaged or cut one ends in DecryptionError."""
     decrypter = StreamDecrypter(cipher.stream_key(), context.encode())
     async for chunk in objects.read(name):

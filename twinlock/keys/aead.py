@@ -59,6 +59,14 @@ class Aead(Guarded):
         """Fill a buffer with ciphertext || tag; the caller promises never to use the nonce again."""
         self._gcm.encrypt_into(nonce, plaintext, associated, buffer)
 
+    def open_into(self, nonce: Buffer, ciphertext: Buffer, associated: bytes, buffer: memoryview) -> None:
+        """Open ciphertext || tag into a buffer that it fills exactly, or raise DecryptionError and leave it zeroed."""
+        try:
+            self._gcm.decrypt_into(nonce, ciphertext, associated, buffer)
+        except InvalidTag:
+            buffer[:] = bytes(len(buffer))
+            raise DecryptionError from None
+
     def open(self, nonce: Buffer, ciphertext: Buffer, associated: bytes) -> bytes:
         """Open ciphertext || tag, or raise DecryptionError."""
         try:

@@ -95,12 +95,13 @@ class BlobOpener(Guarded):
         skipped = self._layout.begin(first)
         if not len(view):
             raise DecryptionError
-        parts, index, at = [], first, 0
+        segments: list[Buffer] = []
+        at = 0
         while at < len(view):
-            end = (index + 1) * SEGMENT_BYTES - skipped
-            parts.append(self._opener.open(index, view[at:end], last=index == last))
-            index, at = index + 1, end
-        return parts[0] if len(parts) == 1 else b"".join(parts)
+            end = (first + len(segments) + 1) * SEGMENT_BYTES - skipped
+            segments.append(view[at:end])
+            at = end
+        return bytes(self._opener.open(first, segments, last=first + len(segments) - 1 == last))
 
 
 class SiteCipher(Guarded):

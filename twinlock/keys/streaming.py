@@ -100,18 +100,25 @@ class SegmentSealer(_Segments):
 
 
 class SegmentOpener(_Segments):
-    """Open any single segment of the stream with this header; DecryptionError for a header that can't be one."""
+    """Open any segments of the stream with this header; DecryptionError for a header that can't be one."""
 
     __slots__ = ()
 
-    def open(self, index: int, segment: Buffer, *, last: bool) -> bytes:
-        """Return one segment's plaintext, or raise DecryptionError.
+    def open(self, first: int, segments: Sequence[Buffer], *, last: bool) -> bytearray:
+        """Return the plaintext of segments from `first` on, or raise DecryptionError.
 
-        `last` says what the caller knows from the stream's length; a wrong claim fails.
+        `last` says what the caller knows from the stream's length of the last of them; a wrong claim fails.
         """
-        plaintext = self._aead.open(self._nonce(index, last), segment, b"")
-        if not plaintext and index:
-            raise DecryptionError  # a second encoding of the same bytes, which no writer makes
+        behind = first + len(segments) - 1
+        if any(len(segment) < TAG_BYTES + bool(index) for index, segment in enumerate(segments, first)):
+            raise DecryptionError  # an empty one after others: a second encoding, which no writer makes
+        # Each is written where it stays: joining them would take as long as half the decryption.
+        plaintext = bytearray(sum(map(len, segments)) - len(segments) * TAG_BYTES)
+        view = memoryview(plaintext)
+        for index, segment in enumerate(segments, first):
+            end = len(segment) - TAG_BYTES
+            self._aead.open_into(self._nonce(index, last and index == behind), segment, b"", view[:end])
+            view = view[end:]
         return plaintext
 
 
@@ -196,28 +203,24 @@ class StreamDecrypter(Guarded):
         self._opener: SegmentOpener | None = None
         self._index = 0
 
-    def update(self, chunk: Buffer) -> bytes:
+    def update(self, chunk: Buffer) -> bytearray:
         """Take ciphertext cut anywhere, return the plaintext of every segment that is certain by now."""
-        return b"".join(self._pieces(chunk))
+        parts = list(self._cutter.feed(chunk))
+        if parts and self._key is not None:
+            key, self._key = self._key, None
+            self._opener = SegmentOpener(key, self._context, parts.pop(0))
+        return self._open(parts, last=False) if parts else bytearray()
 
-    def finish(self) -> bytes:
+    def finish(self) -> bytearray:
         """Return the last segment's plaintext, or raise DecryptionError if the stream was cut off or extended."""
-        return self._open(self._cutter.rest(), last=True)
+        return self._open([self._cutter.rest()], last=True)
 
-    def _pieces(self, chunk: Buffer) -> Iterator[bytes]:
-        for part in self._cutter.feed(chunk):
-            if self._key is None:
-                yield self._open(part, last=False)
-            else:
-                key, self._key = self._key, None
-                self._opener = SegmentOpener(key, self._context, part)
-
-    def _open(self, segment: Buffer, *, last: bool) -> bytes:
+    def _open(self, segments: Sequence[Buffer], *, last: bool) -> bytearray:
         opener, self._opener = self._opener, None  # put back only when it worked: one failure ends the stream
         if opener is None:
             raise DecryptionError
-        plaintext = opener.open(self._index, segment, last=last)
-        self._index += 1
+        plaintext = opener.open(self._index, segments, last=last)
+        self._index += len(segments)
         if not last:
             self._opener = opener
         return plaintext
