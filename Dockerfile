@@ -23,7 +23,7 @@ RUN groupadd --gid 10001 twinlock \
  && install --directory --owner twinlock --group twinlock --mode 0700 /var/lib/twinlock \
     /secrets/administrator /secrets/operator /secrets/tik_cache_refresher /secrets/dep_assigner \
     /secrets/mailbox_reencryptor /secrets/site_reencryptor /secrets/recovery_handler /secrets/alert_emitter \
-    /secrets/audit_sealer /secrets/customer /secrets/vault-1 /secrets/vault-1/data /secrets/vault-2 /secrets/vault-2/data \
+    /secrets/audit_sealer /secrets/owner /secrets/customer /secrets/vault-1 /secrets/vault-1/data /secrets/vault-2 /secrets/vault-2/data \
     /secrets/provider-vault /secrets/provider-vault/data \
  && openssl version
 ENV PATH=/opt/twinlock/bin:$PATH PYTHONDONTWRITEBYTECODE=1 PYTHONUNBUFFERED=1 TWINLOCK_HOME=/var/lib/twinlock

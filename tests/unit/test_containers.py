@@ -21,6 +21,7 @@ LOGINS = {ADMINISTRATOR, OPERATOR, *ROSTER}
 KEEPERS = {TIK_CACHE_REFRESHER, RECOVERY_HANDLER}  # of vaults and audit key
 CUSTOMERS, PROVIDER, CUSTOMER = {"vault-1", "vault-2"}, "provider-vault", "customer"
 VAULTS = {*CUSTOMERS, PROVIDER}
+OWNER = "owner"  # of the database
 PORT = 8200
 OPENBAO = f"{PREFIX}OPENBAO"
 
@@ -56,6 +57,7 @@ def test_worker(ours: Mapping[str, Any], worker: str) -> None:
     assert f"{worker}:/secrets/{worker}:ro" in service["volumes"]
     assert {worker} == mounts(service) & LOGINS
     assert (worker in KEEPERS) == ("custody" in mounts(service))
+    assert (worker != TIK_CACHE_REFRESHER) or "objects" not in mounts(service)
 
 
 def test_hardened(ours: Mapping[str, Any]) -> None:
@@ -77,7 +79,7 @@ def test_image() -> None:
     assert "USER twinlock" in last
     assert not re.search(r"apt-get|\bpip install", last)
     assert "&& openssl version" in last  # which deploy/openbao/secrets.sh calls
-    assert {*LOGINS, CUSTOMER, *VAULTS} == set(re.findall(r"/secrets/([\w-]+)", last))
+    assert {*LOGINS, OWNER, CUSTOMER, *VAULTS} == set(re.findall(r"/secrets/([\w-]+)", last))
     assert VAULTS == set(re.findall(r"/secrets/([\w-]+)/data", last))
 
 
@@ -105,8 +107,10 @@ def test_enrolled(ours: Mapping[str, Any]) -> None:
 
 
 def test_roles(ours: Mapping[str, Any]) -> None:
-    """Only who makes the tables has the owner's URL; everybody else finds its own role's among its secrets."""
-    assert ["init"] == [name for name, service in ours.items() if "TWINLOCK_DATABASE" in service["environment"]]
+    """Only who makes the tables finds the owner's URL among its secrets, everybody else its own role's."""
+    assert not any("TWINLOCK_DATABASE" in service["environment"] for service in ours.values())
+    assert {"secrets", "init"} == {name for name, service in ours.items() if ADMINISTRATOR in mounts(service)}
+    assert ["secrets"] == [name for name, service in ours.items() if OWNER in mounts(service)]
 
     (made,) = re.findall(r"twinlock database roles /secrets --host (\w+)", "".join(ours["secrets"]["command"]))
     postgres = compose_of(made)
@@ -114,6 +118,8 @@ def test_roles(ours: Mapping[str, Any]) -> None:
     assert postgres["environment"]["POSTGRES_DB"] == "twinlock"  # which is what the command names its roles after
     assert "definitions:/secrets:ro" in postgres["volumes"]
     assert "/docker-entrypoint-initdb.d/roles.sql" in postgres["command"][-1]
+    assert "POSTGRES_PASSWORD" not in postgres["environment"]  # which everybody may read who may look at containers
+    assert f"{OWNER}:/owner:ro" in postgres["volumes"]
     assert {"secrets"} == set(postgres["depends_on"])
 
 
