@@ -33,6 +33,7 @@ from twinlock.errors import TwinlockError
 from twinlock.store.engine import UnsupportedDatabase, open_engine
 from twinlock.vaults.aws.settings import AwsSettings
 from twinlock.vaults.azure.settings import AzureSettings
+from twinlock.vaults.canary import PATIENCE
 from twinlock.vaults.openbao.settings import OpenBaoSettings
 from twinlock.vaults.pkcs11.settings import Pkcs11Settings
 from workers.alert_emitter.webhooks import Webhook
@@ -311,10 +312,21 @@ def load_settings(home: Path | None = None) -> Settings:
     faults += more
     sections = {name: field.default for name, field in Settings.model_fields.items()}
     faults += slips(os.environ.keys() - {CUSTOMER}, PREFIX, sections)
+    faults += [] if settings is None else _canary_faults(settings)
     if settings is None or faults:
         hint = f"settings come from flags, {PREFIX}* in the environment and {place / SETTINGS}"
         raise SettingsFault("bad settings: " + "; ".join(faults), hint=hint)
     return settings
+
+
+def _canary_faults(settings: Settings) -> list[str]:
+    # Cut off by the custodian, a refusal would look like a vault's silence, which is evidence of an outage.
+    most = settings.custody.vault_deadline - PATIENCE
+    vendors = {"aws": settings.aws, "azure": settings.azure}
+    late = [name for name, section in vendors.items() if section.canary is not None and section.deadline > most]
+    return [
+        f"{name}.deadline has to be {most:g} or less with a canary, or custody.vault_deadline more" for name in late
+    ]
 
 
 def _home(flag: Path | None) -> Path:

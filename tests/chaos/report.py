@@ -52,9 +52,9 @@ class Report:
         else:
             self.say(f"holds: {name}")
 
-    def breaks(self, name: str, why: AssertionError) -> None:
+    def breaks(self, name: str, why: Exception) -> None:
         """Note what does not hold."""
-        self.broken.append(f"{name}: {str(why)[:_MOST]}")
+        self.broken.append(f"{name}: {str(why)[:_MOST] or type(why).__name__}")
         self.say(f"BROKEN {self.broken[-1]}")
 
     def table(self) -> list[str]:

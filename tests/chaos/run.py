@@ -1,6 +1,6 @@
 """A run: rounds of faults while tenants work, and then the end, where everything has to hold."""
 
-from collections.abc import Callable, Iterator, Sequence
+from collections.abc import Iterator, Sequence
 from contextlib import ExitStack
 from dataclasses import dataclass
 from pathlib import Path
@@ -48,12 +48,11 @@ def rounds(faults: Sequence[Fault], order: Random) -> Iterator[list[Fault]]:
             yield chosen
 
 
-def run(plan: Plan, folder: Path, say: Callable[[str], None]) -> Report:
-    """Run a plan and return what came of it; the same seed draws the same faults and acts."""
-    report = Report(say)
+def run(plan: Plan, folder: Path, report: Report) -> None:
+    """Run a plan and tell what comes of it; the same seed draws the same faults and acts."""
     with pytest.MonkeyPatch.context() as patch, staged(folder, plan.nodes, plan.each) as stage:
         made = record_keys(patch)
-        tenants = Acts(stage, _drawing("acts", plan), list(TENANTS[: plan.tenants]))
+        tenants = Acts(stage, drawing("acts", plan), list(TENANTS[: plan.tenants]))
         losers = Losers(stage, tenants)
         report.say("servers are there")
         stage.staff()
@@ -74,11 +73,10 @@ def run(plan: Plan, folder: Path, say: Callable[[str], None]) -> Report:
         report.say(
             f"{tenants.commands.done} commands done, {tenants.commands.not_done} not, {tenants.reads} reads alike"
         )
-    return report
 
 
 def _strike(plan: Plan, stage: Stage, tenants: Acts, losers: Losers, report: Report) -> None:
-    order = _drawing("faults", plan)
+    order = drawing("faults", plan)
     for number, faults in enumerate(rounds(plan.faults, order)):
         if number >= plan.rounds or report.seconds > plan.seconds:
             return
@@ -94,5 +92,6 @@ def _strike(plan: Plan, stage: Stage, tenants: Acts, losers: Losers, report: Rep
         report.say(f"round {number + 1} is survived")
 
 
-def _drawing(what: str, plan: Plan) -> Random:
+def drawing(what: str, plan: Plan) -> Random:
+    """Return what draws for one part of a plan."""
     return Random(f"{what} {plan.seed}")  # noqa: S311  # to be repeated, not to be secret

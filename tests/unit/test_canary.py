@@ -5,7 +5,7 @@ from typing import Any
 
 import pytest
 
-from cli.settings import Settings
+from cli.settings import Settings, SettingsFault, load_settings
 from cli.wiring.vaults import open_vaults
 from twinlock.clock import ManualClock
 from twinlock.keys.ports import Denied, Misconfigured, Outcome, Unavailable, Unclear, VaultFailure, WrappedKey
@@ -121,3 +121,15 @@ async def test_set(tmp_path: Path, clock: ManualClock) -> None:
 
     assert {"with": WithCanary, "without": KmsVault} == found
     assert AwsSettings(canary="alias").faults[0].startswith("canary: 'alias' is not a key in AWS KMS; a key")
+
+
+@pytest.mark.parametrize(("deadline", "good"), [(3.0, True), (3.5, False)])
+def test_deadline(tmp_path: Path, deadline: float, good: bool) -> None:
+    """Whoever would be cut off while our own key is asked is told so: it would pass for a vault's silence (law 5)."""
+    text = f'[azure]\ncanary = "https://ours.vault.azure.net/keys/canary"\ndeadline = {deadline}\n'
+    (tmp_path / "twinlock.toml").write_text(text)
+    if good:
+        assert deadline == load_settings(tmp_path).azure.deadline
+        return
+    with pytest.raises(SettingsFault, match=r"azure\.deadline has to be 3\.25 or less with a canary"):
+        load_settings(tmp_path)
