@@ -322,10 +322,12 @@ def load_settings(home: Path | None = None) -> Settings:
 def _canary_faults(settings: Settings) -> list[str]:
     # Cut off by the custodian, a refusal would look like a vault's silence, which is evidence of an outage.
     most = settings.custody.vault_deadline - PATIENCE
-    vendors = {"aws": settings.aws, "azure": settings.azure}
-    late = [name for name, section in vendors.items() if section.canary is not None and section.deadline > most]
+    aws, azure = settings.aws, settings.azure
+    asked = (("aws", aws.canary, aws.deadline), ("azure", azure.canary, azure.deadline))
     return [
-        f"{name}.deadline has to be {most:g} or less with a canary, or custody.vault_deadline more" for name in late
+        f"{name}.deadline has to be {most:g} or less with a canary, or custody.vault_deadline more"
+        for name, canary, deadline in asked
+        if canary is not None and deadline > most
     ]
 
 

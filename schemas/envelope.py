@@ -18,7 +18,7 @@ from schemas.strict import read, refuse_ambiguous
 
 MAX_MESSAGE_BYTES = 64 * 1024
 CONTENT_TYPE = "application/cloudevents+json; charset=utf-8"
-_VERSION = re.compile(r"\.v[0-9]+\Z")
+_VERSION = re.compile(r"\.v[0-9]{1,6}\Z")
 _TYPE = re.compile(TYPE_PATTERN)
 _RFC_3339 = re.compile(r"[0-9]{4}-[0-9]{2}-[0-9]{2}[Tt][0-9:.]+([Zz]|[+-][0-9]{2}:[0-9]{2})")
 
@@ -110,7 +110,7 @@ def _unknown(event_type: str) -> UnknownType | UnknownVersion:
     stem = _VERSION.sub("", event_type)
     known = sorted(name for name in EVENTS if _VERSION.sub("", name) == stem)
     if known:
-        later = _number(event_type) > max(map(_number, known))
+        later = event_type != stem and _number(event_type) > max(map(_number, known))
         return UnknownVersion(f"type: this version is not read here; known: {', '.join(known)}", later=later)
     return UnknownType("type: no event of this type is defined", later=bool(_TYPE.fullmatch(event_type)))
 

@@ -3,6 +3,7 @@
 import asyncio
 import re
 from collections.abc import Iterator, Sequence
+from pathlib import Path
 from typing import Any
 
 import asyncpg
@@ -146,6 +147,17 @@ def test_again(roles: Roles) -> None:
     assert not [each for each in before if each in roles.granted()]
     assert sorted(role(DATABASE, login) for login in ROLES) == roles.grant()
     assert before == roles.granted()
+
+
+def test_renamed(postgres: Postgres, tmp_path: Path) -> None:
+    """A database that was renamed, or restored under another name, has its roles' rules for the roles of that name."""
+    with Roles.made(postgres, tmp_path, "before") as roles:
+        roles.rename("renamed")
+        roles.grant()
+
+        assert "" == roles.state("dep_assigner", _EVENT.format(who="dep_assigner"))
+        assert 1 == roles.of("dep_assigner", "SELECT count(*) FROM outbox")
+        assert "before_" not in roles.granted()[-1]
 
 
 def test_wrong_password(roles: Roles) -> None:

@@ -33,8 +33,7 @@ class Roles:
         self.owner = cluster.create(database)
         self._cluster = cluster
         self._database = database
-        write_roles(folder, DatabasePlace(f"127.0.0.1:{cluster.port}", database, tls=False))
-        self.load((folder / "roles.sql").read_text())
+        self._make_roles()
         run(migrate(self.owner))
         self.grant()
 
@@ -42,10 +41,24 @@ class Roles:
     @contextmanager
     def made(cls, cluster: Postgres, folder: Path, database: str) -> Iterator[Self]:
         """Make a database with roles, and leave neither."""
-        yield cls(cluster, folder, database)
-        cluster.drop(database)
-        for login in ROLES:
-            cluster.execute(f"DROP ROLE {role(database, login)}")
+        made, used = cls(cluster, folder, database), [database]
+        yield made
+        used = [*used, made._database] if made._database != database else used
+        cluster.drop(made._database)
+        for name in used:
+            for login in ROLES:
+                cluster.execute(f"DROP ROLE {role(name, login)}")
+
+    def rename(self, database: str) -> None:
+        """Give the database another name, and make the roles that belong to that, with no right."""
+        self._cluster.execute(f"ALTER DATABASE {self._database} RENAME TO {database}")
+        self.owner = self.owner.replace(f"/{self._database}", f"/{database}")
+        self._database, self.folder = database, self.folder / database
+        self._make_roles()
+
+    def _make_roles(self) -> None:
+        write_roles(self.folder, DatabasePlace(f"127.0.0.1:{self._cluster.port}", self._database, tls=False))
+        self.load((self.folder / "roles.sql").read_text())
 
     def load(self, script: str) -> None:
         """Run statements of the owner."""

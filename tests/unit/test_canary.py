@@ -13,7 +13,7 @@ from twinlock.keys.root_payload import PAYLOAD_BYTES
 from twinlock.vaults import canary as module
 from twinlock.vaults.aws.settings import AwsAccount, AwsSettings
 from twinlock.vaults.aws.vault import KmsVault
-from twinlock.vaults.canary import KEPT, Canary, WithCanary
+from twinlock.vaults.canary import KEPT_BAD, KEPT_GOOD, Canary, WithCanary
 from twinlock.vaults.software.memory import MemoryVault
 
 THEIRS, OURS = "memory://customer/root", "memory://provider/canary"
@@ -58,20 +58,20 @@ async def fails(asked: tuple[WithCanary, WrappedKey]) -> VaultFailure:
         (Outcome.DENIED, Misconfigured),
         (Outcome.MISCONFIGURED, Misconfigured),
         (Outcome.UNCLEAR, Misconfigured),
-        (Outcome.UNAVAILABLE, Unclear),
+        (Outcome.UNAVAILABLE, None),
     ],
 )
 async def test_judged(
-    vault: MemoryVault, asked: Any, kind: type[VaultFailure], own: Outcome, judged: type[VaultFailure]
+    vault: MemoryVault, asked: Any, kind: type[VaultFailure], own: Outcome, judged: type[VaultFailure] | None
 ) -> None:
-    """What our own key comes to decides, whatever the answer was taken for; what was answered stays with it."""
+    """What our own key comes to decides, whatever the answer was taken for; its silence decides nothing."""
     vault.hold(THEIRS, refused(kind, of_permission=True))
     if own is not Outcome.OK:
         vault.hold(OURS, own)
 
     found = await fails(asked)
 
-    assert judged is type(found)
+    assert (judged or kind) is type(found)
     assert (THEIRS, "403", "r", "c/1") == (found.uri, found.raw, found.request_id, found.classifier)
     assert not found.counts
 
@@ -92,10 +92,22 @@ async def test_asked_once(vault: MemoryVault, asked: Any, clock: ManualClock) ->
     vault.hold(THEIRS, refused(of_permission=True))
     for _ in range(1000):
         await fails(asked)
-    clock.advance(KEPT + 1)
+    clock.advance(KEPT_GOOD + 1)
     await fails(asked)
 
     assert (1, 2) == (vault.calls["wrap", OURS], vault.calls["unwrap", OURS])
+
+
+async def test_key_of_ours_made_anew(vault: MemoryVault, asked: Any, clock: ManualClock) -> None:
+    """What failed is not believed for long, and tried with what our key is by then."""
+    vault.hold(THEIRS, refused(of_permission=True))
+    vault.hold(OURS, Outcome.DENIED)
+    assert isinstance(await fails(asked), Misconfigured)
+    vault.hold(OURS, Outcome.OK)
+    assert isinstance(await fails(asked), Misconfigured)
+    clock.advance(KEPT_BAD + 1)
+
+    assert isinstance(await fails(asked), Denied)
 
 
 async def test_silent(vault: MemoryVault, asked: Any, monkeypatch: pytest.MonkeyPatch) -> None:
@@ -106,7 +118,7 @@ async def test_silent(vault: MemoryVault, asked: Any, monkeypatch: pytest.Monkey
 
     found = await fails(asked)
 
-    assert Unclear is type(found)
+    assert Denied is type(found)
     assert not found.counts
 
 

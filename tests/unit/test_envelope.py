@@ -159,7 +159,13 @@ def test_many_faults() -> None:
 
 
 @pytest.mark.parametrize(
-    "name", ["twinlock.move.requested.v2", "twinlock.move.requested.v0", "twinlock.move.requested.v01"]
+    "name",
+    [
+        "twinlock.move.requested.v2",
+        "twinlock.move.requested.v0",
+        "twinlock.move.requested.v01",
+        "twinlock.move.requested",
+    ],
 )
 def test_unknown_version(name: str) -> None:
     """A known type in another version is told apart, with the versions that are read."""
@@ -167,6 +173,15 @@ def test_unknown_version(name: str) -> None:
 
     assert UnknownVersion is type(refusal)
     assert "twinlock.move.requested.v1" in refusal.detail
+
+
+@pytest.mark.parametrize("digits", [7, 5000])
+def test_endless_version(digits: int) -> None:
+    """A version with more digits than anybody counts is no version, and refused as any type is that nobody defined."""
+    refusal = _refused(json.dumps(_message(type=f"twinlock.move.requested.v{'9' * digits}")).encode())
+
+    assert isinstance(refusal, MessageRefused)
+    assert UnknownVersion is not type(refusal)
 
 
 @pytest.mark.parametrize("name", ["twinlock.move.asked.v1", "com.example.order.placed", CANARY, "v1", ".v1"])

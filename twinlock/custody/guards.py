@@ -168,13 +168,14 @@ class Guards:
             self._observer.called(vault, operation, outcome, self._clock.monotonic() - start)
 
     def _admit(self, vault: str, breaker: Breaker, uri: str, tenant_id: str) -> None:
-        if self._clock.monotonic() < self._asked_to_wait.get(vault, 0.0):
+        who = _calling.get()
+        # Probes end what is denied: whoever has a vault ask us to wait could put off the end of a neighbour's key.
+        if who is not Calling.CUSTODIAN and self._clock.monotonic() < self._asked_to_wait.get(vault, 0.0):
             self._cut_off(vault, uri, "asked to wait", f"vault {vault} has asked not to be called for a while")
         if not breaker.lets(uri):
             self._cut_off(vault, uri, "breaker", f"vault {vault} did not answer of late")
-        who = _calling.get()
         reserve = self._settings.reserve if who is Calling.SERVICE else 0.0
-        # Probes end what is denied: nobody's calls may spend what they need.
+        # For the same reason nobody's calls may spend what probes need.
         budget = None if who is Calling.CUSTODIAN else self._budgets[tenant_id]
         if budget is not None and not budget.has(reserve):
             breaker.undecided(uri)
@@ -186,7 +187,7 @@ class Guards:
             budget.take(reserve)  # a call that the vault's rate holds back costs its tenant's people nothing
 
     def _leave_alone(self, vault: str, seconds: float) -> None:
-        # Bounded: a vault that asks for a year would keep us from learning that its owner has revoked the key.
+        # Bounded: no evidence of an outage would ever gather (law 5) of a vault that asks for a year.
         self._asked_to_wait[vault] = self._clock.monotonic() + min(seconds, self._settings.longest_wait)
 
     def _breaker(self, vault: str) -> Breaker:

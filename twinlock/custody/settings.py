@@ -41,7 +41,8 @@ class GuardSettings:
     # failures over half a minute, gathers all the same, and a vault that comes back is found within a pause.
     breaker_failures: int = 5
     breaker_pause: float = 5.0
-    # For so long a vault that limits us is left alone when it asks for that, or for more.
+    # For so long a vault that limits us is left alone when it asks for that, or for more. Three such pauses are best no
+    # longer than `evidence.fresh_seconds`.
     longest_wait: float = 30.0
     # Azure allows about 2,000 RSA operations in 10 s: at most `vault_burst` and ten times `vault_rate`.
     vault_rate: float = 150.0

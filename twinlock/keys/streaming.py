@@ -167,23 +167,24 @@ class StreamEncrypter(Guarded):
 
     def finish(self) -> bytearray:
         """Return the last segment; nothing may follow."""
-        sealed = self._sealed([self._cutter.rest()], last=True)
-        self._sealer = None
-        return sealed
+        return self._sealed([self._cutter.rest()], last=True)
 
     def _sealed(self, segments: Sequence[Buffer], *, last: bool) -> bytearray:
         if self._sealer is None:
             raise ValueError("this stream is finished")
         if not segments:
             return bytearray()
+        sealer, self._sealer = self._sealer, None  # put back only when it worked: no nonce is ever used again
         # Each segment is written where it stays: joining them would take as long as half the encryption.
         sealed = bytearray(len(self._header) + sum(map(len, segments)) + len(segments) * TAG_BYTES)
         sealed[: len(self._header)] = self._header
         view, self._header = memoryview(sealed)[len(self._header) :], b""
         for segment in segments:
             end = len(segment) + TAG_BYTES
-            self._sealer.seal_into(self._index, segment, view[:end], last=last)
+            sealer.seal_into(self._index, segment, view[:end], last=last)
             view, self._index = view[end:], self._index + 1
+        if not last:
+            self._sealer = sealer
         return sealed
 
 

@@ -78,10 +78,13 @@ def _row_rules(connection: Connection, roles: dict[str, str]) -> Iterator[str]:
 
 
 def _policies(connection: Connection, table: str, roles: dict[str, str]) -> Iterator[tuple[str, str]]:
-    """Yield the policies of a table by name; the name of one tells what it says, so that a new rule takes its place."""
+    """Yield the policies of a table by name; the name of one tells what it says, so that a new rule takes its place.
+
+    And for whom: in a copy of a database roles have other names.
+    """
     for login, to in roles.items():
         for verb, condition in RULES[table](login).conditions():
-            digest = hashlib.sha256(condition.encode()).hexdigest()[:8]
+            digest = hashlib.sha256(f"{to} {condition}".encode()).hexdigest()[:8]
             name = f"{login} {verb.lower()} {digest}"
             clause = " ".join(f"{kind} ({condition})" for kind in _CLAUSES[verb])
             head = f"CREATE POLICY {_quoted(connection, name)} ON {table} FOR {verb}"

@@ -14,7 +14,6 @@ from twinlock.keys.ports import (
     KeyDescription,
     Misconfigured,
     Unavailable,
-    Unclear,
     VaultFailure,
     WrappedKey,
 )
@@ -22,7 +21,8 @@ from twinlock.keys.root_payload import PAYLOAD_BYTES
 from twinlock.vaults.directory import Adapter
 
 CONTEXT = b"twinlock canary"
-KEPT = 30.0  # seconds for which what it said is believed: a thousand tenants' refusals ask it once
+# For how many seconds what it said is believed: a thousand tenants' refusals ask it once. What is well may end at once.
+KEPT_GOOD, KEPT_BAD = 2.0, 30.0
 # What stays of the custodian's deadline when an adapter has used its own; to be cut off there would look like silence.
 PATIENCE = 0.75
 
@@ -43,22 +43,26 @@ class Canary:
         return f"{type(self).__name__}({self._uri})"
 
     async def judge(self, failure: VaultFailure) -> VaultFailure:
-        """Return the failure as it stands beside what our own key came to."""
+        """Return the failure as it stands beside what our own key came to; silence changes nothing.
+
+        Less than a denial would let the availability key open as soon as the customer's vaults are cut off (law 4).
+        """
         try:
             async with asyncio.timeout(PATIENCE), self._lock:
                 own = await self._own()
         except TimeoutError:
-            return _as(Unclear, failure, "and our own key there does not answer")
+            return failure
         if own is None:
             return _as(Denied, failure, "while our own key there opens")
         if isinstance(own, Unavailable):
-            return _as(Unclear, failure, "and our own key there does not answer")
+            return failure
         return _as(Misconfigured, failure, f"and neither does our own key there open: {own.detail}")
 
     async def _own(self) -> VaultFailure | None:
         now = self._clock.monotonic()
-        if self._said is None or now - self._said[0] > KEPT:
-            self._said = now, await self._ask()
+        if self._said is None or now > self._said[0]:
+            own = await self._ask()
+            self._said = now + (KEPT_GOOD if own is None else KEPT_BAD), own
         return self._said[1]
 
     async def _ask(self) -> VaultFailure | None:
@@ -67,6 +71,7 @@ class Canary:
                 self._wrapped = await self._vault.wrap(self._uri, self._payload, CONTEXT)
             await self._vault.unwrap(self._wrapped, CONTEXT)
         except VaultFailure as failure:
+            self._wrapped = None  # our key may be another one by now
             return failure
         return None
 

@@ -65,9 +65,10 @@ def upgrade() -> None:
                 op.drop_index(op.f(name), table, if_exists=True, postgresql_concurrently=True)
     else:
         _replace(_OLD, _NEW)
+    # First, while nothing is locked that whoever works on a job waits for.
+    op.execute("UPDATE jobs SET target_at = created_at WHERE target_at IS NULL")
     op.add_column("assignment_outcomes", sa.Column("at", sa.DateTime(timezone=True)))
     op.create_index(op.f("ix_assignment_outcomes_at"), "assignment_outcomes", ["at"])
-    op.execute("UPDATE jobs SET target_at = created_at WHERE target_at IS NULL")
     op.create_table(
         "shape",
         sa.Column("number", sa.Integer(), autoincrement=False, nullable=False),
