@@ -18,7 +18,7 @@ setup: $(READY)  ## make .venv with everything locked and checked by hash; PYTHO
 $(READY): requirements.lock pyproject.toml scripts/setup.sh scripts/common.sh
 	@scripts/setup.sh "$(PYTHON)" $(VENV) && touch $@
 
-servers:  ## install RabbitMQ, PostgreSQL and Azurite where they are missing; tests start their own
+servers:  ## install RabbitMQ, PostgreSQL, SoftHSM and Azurite where they are missing; tests start their own
 	@scripts/servers.sh
 
 demo: setup  ## the whole story in a temporary home, with real mail
@@ -37,7 +37,7 @@ lint: setup  ## style, types, direction of imports, docstrings of tests
 	@$(BIN)/lint-imports --no-logo
 	@$(BIN)/interrogate tests
 
-chaos: setup servers  ## minutes of a fleet under faults, at most 10; SEED= repeats a run, MINUTES= is how long faults go on
+chaos: setup servers  ## a fleet under faults, 8 to 10 minutes; SEED= repeats a run, MINUTES= is how long faults go on
 	@$(BIN)/python -m tests.chaos $(if $(SEED),--seed $(SEED)) $(if $(MINUTES),--minutes $(MINUTES))
 
 bench: setup servers  ## every benchmark, one after the other

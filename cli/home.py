@@ -140,11 +140,6 @@ def read_certificate_key(folder: Path) -> SigningKey:
     return _read_signing_key(folder / CERTIFICATE_KEY, _FROM_BACKUP)
 
 
-def read_certificate_public(home: Path) -> bytes:
-    """Return the public key of purges' certificates; raise where it is missing or damaged."""
-    return _read_public(home / CERTIFICATE_PUBLIC, "enroll recovery_handler from this home")
-
-
 def _read_public(path: Path, find: str) -> bytes:
     try:
         return public_from_pem(path.read_bytes())

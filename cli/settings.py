@@ -28,6 +28,7 @@ from twinlock.approvals.settings import ApprovalSettings
 from twinlock.content.backends import UnsupportedObjects, folder_of, open_cloud
 from twinlock.content.settings import ContentSettings
 from twinlock.custody.costs import CostSettings
+from twinlock.custody.port import MOST_KEPT_SECONDS
 from twinlock.custody.settings import CustodySettings
 from twinlock.errors import TwinlockError
 from twinlock.store.engine import UnsupportedDatabase, open_engine
@@ -43,8 +44,6 @@ EMBEDDED = "embedded:"
 PREFIX = "TWINLOCK_"
 CUSTOMER = f"{PREFIX}CUSTOMER"  # is no setting: an option of `demo` may stand there
 _SECRET = ("broker", "database", "objects")  # they may hold passwords
-MOST_KEPT_SECONDS = 60.0  # design section 5: callers keep a container key no longer
-
 T = TypeVar("T")
 
 

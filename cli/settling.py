@@ -1,7 +1,7 @@
 """Wait until everything that a correlation set off has been handled, by working or by letting work.
 
 An embedded home: this process runs the workers itself, unless another one of the home does; then it waits for that
-one, and takes over when it goes (design section 7). A fleet works by itself: this process publishes what it wrote and
+one, and takes over when it goes. A fleet works by itself: this process publishes what it wrote and
 waits.
 """
 

@@ -74,7 +74,7 @@ SERVICE_POLICIES: Mapping[Workload, str] = MappingProxyType(
 
 
 class AvailabilityMode(StrEnum):
-    """When the availability key may serve (design section 3)."""
+    """When the availability key may serve (docs/errors.md)."""
 
     STANDARD = "standard"
     STRICT = "strict"

@@ -54,11 +54,6 @@ class Proxy:
             for writer in passage.writers:
                 writer.transport.abort()
 
-    def shut(self) -> None:
-        """Reset every connection, and every new one."""
-        self.refuses = True
-        self.cut()
-
     @property
     def carried(self) -> int:
         """Count the connections that are open."""

@@ -1,17 +1,16 @@
-"""Container keys in the caller's hands: at most 60 seconds, renewed only at the custodian (design section 5)."""
+"""Container keys in the caller's hands: at most 60 seconds, renewed only at the custodian."""
 
 from collections.abc import Callable
 from dataclasses import dataclass
 from typing import Generic, TypeVar
 
-from twinlock.custody.port import Asker, ContainerRef, Custodian
+from twinlock.custody.port import MOST_KEPT_SECONDS, Asker, ContainerRef, Custodian
 from twinlock.keys.blobs import SiteCipher
 from twinlock.keys.items import ItemCipher
 from twinlock.keys.ports import Clock
 from twinlock.keys.secret import SecretKey
 
 CipherT = TypeVar("CipherT")
-_MOST_SECONDS = 60.0  # design section 5
 
 
 @dataclass(frozen=True, slots=True)
@@ -54,7 +53,7 @@ class _Keyring(Generic[CipherT]):
         cipher = self._cipher(opened.key)
         opened.key.wipe()
         # Counted from before the call: the custodian's answer is already as old as the call was long.
-        lent = Held(cipher, now + (opened.keep_seconds or _MOST_SECONDS))
+        lent = Held(cipher, now + (opened.keep_seconds or MOST_KEPT_SECONDS))
         if opened.keep_seconds > 0:
             self._hold(name, lent)
         return lent

@@ -1,6 +1,6 @@
 """The decision: may a policy key be opened now, and by which key? Pure, total, symmetric in the two slots.
 
-Nothing else in the program decides this. The rules are evaluated top down, exactly as design section 3 lists them.
+Nothing else in the program decides this. The rules are evaluated from the top down.
 `docs/errors.md` and `twinlock errors` print what the function really does.
 """
 

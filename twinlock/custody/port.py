@@ -11,6 +11,8 @@ from twinlock.keys.ports import Destruction, KeyDescription, Outcome, WrappedKey
 from twinlock.keys.secret import SecretKey
 from twinlock.store.unit import Cause
 
+MOST_KEPT_SECONDS = 60.0  # for which callers keep a container key
+
 
 class InitiatorClass(StrEnum):
     """Who set an operation off: a person, or the service itself."""

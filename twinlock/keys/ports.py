@@ -55,7 +55,7 @@ class VaultFailure(Exception):
         self.raw = raw
         self.request_id = request_id
         self.classifier = classifier
-        self.exact = exact  # an exact code: one answer is enough to evict (design section 5)
+        self.exact = exact  # an exact code: one answer is enough to evict
         self.counts = counts  # evidence for the availability key (law 5); only `Unavailable` ever sets it
         self.of_permission = of_permission  # we may not: a canary can tell whose act that was
         self.retry_after = retry_after  # seconds for which the vault asks us to leave it alone

@@ -11,7 +11,6 @@ from cryptography.hazmat.primitives.hpke import AEAD, KDF, KEM, Suite
 from twinlock.keys.errors import DecryptionError
 from twinlock.keys.guarded import Guarded
 
-ONE_TIME_BYTES = 32
 SEAL_OVERHEAD = 48
 
 _SUITE = Suite(KEM.X25519, KDF.HKDF_SHA256, AEAD.AES_256_GCM)

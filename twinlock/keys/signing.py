@@ -15,7 +15,6 @@ from cryptography.hazmat.primitives.serialization import (
 
 from twinlock.keys.guarded import Guarded
 
-PUBLIC_BYTES = 32
 SIGNATURE_BYTES = 64
 FINGERPRINT_BYTES = 32
 

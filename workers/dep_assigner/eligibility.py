@@ -1,4 +1,4 @@
-"""Which mailboxes and geos a policy may take: one sentence for each that it may not (design section 6)."""
+"""Which mailboxes and geos a policy may take: one sentence for each that it may not."""
 
 from collections.abc import Sequence
 

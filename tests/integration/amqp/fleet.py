@@ -32,7 +32,7 @@ QUICK = AmqpSettings(
     outlet=OutletSettings(confirm=2.0),
     consuming=ConsumingSettings(silence=1.0, settle=2.0, longest_pause=0.5),
 )
-# What design section 7 leaves a worker: nothing to configure, its own queues, its own exchanges.
+# All that a worker has: nothing to configure, its own queues, its own exchanges.
 WRITE = rf"^twinlock\.(events|answers|rejected|{WORKER}\.(retry|dlx))$"
 READ = rf"^twinlock\.{WORKER}\..*$"
 

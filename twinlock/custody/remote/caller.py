@@ -14,6 +14,7 @@ from twinlock.custody.callers.enrolment import keys_of
 from twinlock.custody.callers.purposes import acts_for_people
 from twinlock.custody.errors import CustodianSilent, KeyNotYet, NotPermitted, WrongAnswer
 from twinlock.custody.port import (
+    MOST_KEPT_SECONDS,
     Asker,
     ContainerRef,
     MadePolicyKey,
@@ -47,7 +48,6 @@ from twinlock.keys.ports import Clock
 from twinlock.keys.signing import SigningKey
 from twinlock.store.unit import Store
 
-MOST_KEPT_SECONDS = 60.0  # design section 5: callers keep a container key no longer
 _PAUSE = 0.2  # before a request is sent anew that could not arrive
 
 KindT = TypeVar("KindT")
