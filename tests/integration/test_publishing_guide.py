@@ -9,7 +9,9 @@ from contextlib import asynccontextmanager
 from pathlib import Path
 from typing import TYPE_CHECKING
 
+import aio_pika
 import pytest
+from aiormq.exceptions import ChannelAccessRefused
 
 from cli.settings import Settings, load_settings
 from cli.wiring import Parts, open_parts
@@ -72,6 +74,16 @@ async def prepare(rabbit: "RabbitNode", vhost: "Vhost", settings: Settings) -> s
     return rabbit.user(vhost, DEP_ASSIGNER, "^$", ".*", r"^twinlock\.dep_assigner\..*$")
 
 
+async def refuse_others(url: str) -> None:
+    """See that the broker itself takes no request but those that the login may ask for, whatever it is bound to."""
+    async with await aio_pika.connect(url) as connection:
+        for key in ("move.requested.v1", "purge.requested.v1", "#"):
+            channel = await connection.channel()
+            exchange = await channel.get_exchange("twinlock.requests")
+            with pytest.raises(ChannelAccessRefused):
+                await exchange.publish(aio_pika.Message(b"{}"), key)
+
+
 async def test_guide(rabbit: "RabbitNode", vhost: "Vhost", tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
     """Who types the guide from top to bottom gets its requests carried out, and the very answers that it shows."""
     password = secrets.token_hex(8)
@@ -97,6 +109,7 @@ async def test_guide(rabbit: "RabbitNode", vhost: "Vhost", tmp_path: Path, monke
                 continue
             async with open_parts(settings) as parts, working(parts, url):
                 assert step.prints == await execute(step.line, rabbit, tmp_path)
+        await refuse_others(environment["AMQP_URL"])
     finally:
         rabbit.api("DELETE", "/users/portal")
 
