@@ -10,7 +10,7 @@ import pytest
 
 from tests.fleet.installation import Fleet, mail_in
 from tests.servers.postgres import Postgres
-from tests.servers.rabbitmq import RabbitNode
+from tests.servers.rabbitmq import RabbitNode, started
 
 _NUMBERS = count(1)
 VAULTS = ("left", "right")
@@ -44,12 +44,8 @@ def cluster() -> Iterator[Postgres]:
 @pytest.fixture(scope="session")
 def rabbit(tmp_path_factory: pytest.TempPathFactory) -> Iterator[RabbitNode]:
     """Start a node for the fleet alone: its virtual host outlives the kills of one test, and stays for the next."""
-    node = RabbitNode(tmp_path_factory.mktemp("rabbit-of-the-fleet"))
-    try:
-        node.start()
+    with started(tmp_path_factory.mktemp("rabbit-of-the-fleet")) as node:
         yield node
-    finally:
-        node.close()
 
 
 @pytest.fixture(scope="session")

@@ -22,7 +22,7 @@ from schemas.names import (
 from tests.fleet.installation import Fleet
 from tests.servers.compose_vaults import CUSTOMERS, PROVIDER, ComposeVaults, Refused
 from tests.servers.postgres import Postgres
-from tests.servers.rabbitmq import RabbitNode
+from tests.servers.rabbitmq import RabbitNode, started
 
 COPIES, LARGE_BYTES = 2, 2 * 1024 * 1024
 # What the customer does in its vaults, and what that needs; the other scenes never ask where a key is.
@@ -51,11 +51,18 @@ def vaults(tmp_path_factory: pytest.TempPathFactory) -> Iterator[ComposeVaults]:
 
 
 @pytest.fixture(scope="module")
+def broker(tmp_path_factory: pytest.TempPathFactory) -> Iterator[RabbitNode]:
+    """Start a node for this fleet: the other one's begins anew after a kill, for whoever comes next."""
+    with started(tmp_path_factory.mktemp("rabbit-of-vaults")) as node:
+        yield node
+
+
+@pytest.fixture(scope="module")
 def staffed(
-    vaults: ComposeVaults, rabbit: RabbitNode, cluster: Postgres, tmp_path_factory: pytest.TempPathFactory
+    vaults: ComposeVaults, broker: RabbitNode, cluster: Postgres, tmp_path_factory: pytest.TempPathFactory
 ) -> Iterator[Fleet]:
     """Make a fleet of which the custodians alone have logins to the vaults."""
-    fleet = Fleet(tmp_path_factory.mktemp("fleet-of-vaults"), rabbit, cluster, "vaults")
+    fleet = Fleet(tmp_path_factory.mktemp("fleet-of-vaults"), broker, cluster, "vaults")
     try:
         for worker in (DEP_ASSIGNER, MAILBOX_REENCRYPTOR, SITE_REENCRYPTOR, ALERT_EMITTER):
             fleet.start(worker)

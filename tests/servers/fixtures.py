@@ -10,7 +10,7 @@ from tests.servers.kms import Kms, start_kms
 from tests.servers.openbao import OpenBao
 from tests.servers.postgres import Postgres, migrate, run
 from tests.servers.proxy import Proxy, proxied
-from tests.servers.rabbitmq import RabbitNode, Vhost
+from tests.servers.rabbitmq import RabbitNode, Vhost, started
 from tests.servers.softhsm import SoftHsm
 
 TEMPLATE = "migrated"
@@ -37,12 +37,8 @@ def postgres_template(postgres: Postgres) -> str:
 @pytest.fixture(scope="session")
 def rabbit(tmp_path_factory: pytest.TempPathFactory) -> Iterator[RabbitNode]:
     """Start a private RabbitMQ node."""
-    node = RabbitNode(tmp_path_factory.mktemp("rabbit"))
-    try:
-        node.start()
+    with started(tmp_path_factory.mktemp("rabbit")) as node:
         yield node
-    finally:
-        node.close()
 
 
 @pytest.fixture

@@ -12,6 +12,8 @@ import shutil
 import signal
 import subprocess
 import time
+from collections.abc import Iterator
+from contextlib import contextmanager
 from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
@@ -56,6 +58,17 @@ class Vhost:
 
     name: str
     url: str
+
+
+@contextmanager
+def started(folder: Path) -> Iterator["RabbitNode"]:
+    """Start a node, and stop it in the end."""
+    node = RabbitNode(folder)
+    try:
+        node.start()
+        yield node
+    finally:
+        node.close()
 
 
 class RabbitNode:
