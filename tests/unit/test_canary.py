@@ -110,6 +110,20 @@ async def test_key_of_ours_made_anew(vault: MemoryVault, asked: Any, clock: Manu
     assert isinstance(await fails(asked), Denied)
 
 
+async def test_other_bytes(vault: MemoryVault, asked: Any, monkeypatch: pytest.MonkeyPatch) -> None:
+    """A vault that gives other bytes for our own key has not opened it."""
+    vault.hold(THEIRS, refused(of_permission=True))
+    opens = MemoryVault.unwrap
+
+    async def unwrap(self: MemoryVault, wrapped: WrappedKey, context: bytes) -> bytes:
+        found = await opens(self, wrapped, context)
+        return found[::-1]
+
+    monkeypatch.setattr(MemoryVault, "unwrap", unwrap)
+
+    assert isinstance(await fails(asked), Misconfigured)
+
+
 async def test_silent(vault: MemoryVault, asked: Any, monkeypatch: pytest.MonkeyPatch) -> None:
     """Our own key that hangs holds nobody up until a deadline passes that would count as a vault's silence (law 5)."""
     vault.hold(THEIRS, refused(of_permission=True))

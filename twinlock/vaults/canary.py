@@ -10,6 +10,7 @@ import os
 
 from twinlock.keys.ports import (
     Clock,
+    Corrupt,
     Denied,
     KeyDescription,
     Misconfigured,
@@ -20,6 +21,7 @@ from twinlock.keys.ports import (
 from twinlock.keys.root_payload import PAYLOAD_BYTES
 from twinlock.vaults.directory import Adapter
 
+CLASSIFIER = "canary/1"
 CONTEXT = b"twinlock canary"
 # For how many seconds what it said is believed: a thousand tenants' refusals ask it once. What is well may end at once.
 KEPT_GOOD, KEPT_BAD = 2.0, 30.0
@@ -69,10 +71,13 @@ class Canary:
         try:
             if self._wrapped is None:
                 self._wrapped = await self._vault.wrap(self._uri, self._payload, CONTEXT)
-            await self._vault.unwrap(self._wrapped, CONTEXT)
+            opened = await self._vault.unwrap(self._wrapped, CONTEXT)
         except VaultFailure as failure:
             self._wrapped = None  # our key may be another one by now
             return failure
+        if opened != self._payload:
+            self._wrapped = None
+            return Corrupt("it gives other bytes than were wrapped", uri=self._uri, classifier=CLASSIFIER)
         return None
 
 
