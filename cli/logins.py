@@ -11,7 +11,7 @@ from typing import Any
 from urllib.parse import SplitResult, quote, unquote, urlsplit
 
 from cli.failures import UsageFault
-from cli.settings import broker_fault
+from cli.setting_rules import broker_fault
 from events.amqp.access import ADMINISTRATOR, definitions
 from schemas.names import OPERATOR
 from twinlock.errors import TwinlockError

@@ -10,7 +10,8 @@ from cli.command import homeless
 from cli.failures import UsageFault
 from cli.logins import DEFINITIONS, Place, write_logins
 from cli.output import Result
-from cli.settings import EMBEDDED, Settings
+from cli.setting_rules import EMBEDDED
+from cli.settings import Settings
 from workers.roster import ROSTER
 
 noun = typer.Typer(help="The broker of a fleet.")

@@ -15,7 +15,8 @@ from cli.failures import TimedOut
 from cli.home import INIT_LOCK, SETTINGS
 from cli.output import Result, fields
 from cli.session import Session
-from cli.settings import EMBEDDED, Settings
+from cli.setting_rules import EMBEDDED
+from cli.settings import Settings
 from cli.settling import EmbeddedSettling
 from cli.wiring import Parts, clock_for, open_store
 from cli.wiring.embedded import embedded

@@ -21,7 +21,8 @@ from cli.drill.scenario import ROOTS
 from cli.home import VAULTS
 from cli.progress import Shows
 from cli.session import Session, open_session
-from cli.settings import EMBEDDED, Settings
+from cli.setting_rules import EMBEDDED
+from cli.settings import Settings
 from cli.wiring import open_store
 from cli.wiring.embedded import local_custodian
 from cli.wiring.vendors import VENDORS
