@@ -69,7 +69,7 @@ def of_ours(plaintext: bytes) -> Callable[[], bytes]:
     context = BlobContext("acme", "team", 1, "file", 1)
     key, wrapped = cipher.make(context)
     encrypter = key.encrypter()
-    sealed = memoryview(encrypter.update(plaintext) + encrypter.finish())
+    sealed = memoryview(b"".join((encrypter.update(plaintext), encrypter.finish())))
     layout = Layout(len(plaintext))
 
     def decrypt() -> bytes:

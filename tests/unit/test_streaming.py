@@ -84,9 +84,9 @@ def test_byte_by_byte() -> None:
 def test_driven_by_hand() -> None:
     """The classes give what the functions give, from any kind of buffer."""
     encrypter, decrypter = StreamEncrypter(KEY, CONTEXT), StreamDecrypter(KEY, CONTEXT)
-    ciphertext = encrypter.update(bytearray(PLAIN)) + encrypter.finish()
+    ciphertext = b"".join((encrypter.update(bytearray(PLAIN)), encrypter.finish()))
 
-    assert PLAIN == decrypter.update(memoryview(ciphertext)) + decrypter.finish()
+    assert PLAIN == b"".join((decrypter.update(memoryview(ciphertext)), decrypter.finish()))
 
 
 def test_reused_buffer() -> None:
@@ -101,6 +101,23 @@ def test_reused_buffer() -> None:
     ciphertext = b"".join(encrypt_stream(KEY, CONTEXT, refill()))
 
     assert b"".join(bytes([number]) * 1000 for number in range(100)) == opened(ciphertext)
+
+
+def test_held_pieces() -> None:
+    """What is still held keeps its bytes, also through a view of it alone."""
+    chunk = bytes(2 * SEGMENT_BYTES)
+    encrypter, decrypter = StreamEncrypter(KEY, CONTEXT), StreamDecrypter(KEY, CONTEXT)
+    sealed = [encrypter.update(chunk)[:] for _ in range(50)] + [encrypter.finish()]
+    plain = [decrypter.update(piece)[:] for piece in sealed] + [decrypter.finish()]
+
+    assert 50 * chunk == b"".join(plain)
+
+
+def test_memory_used_again() -> None:
+    """The memory of what was let go is filled again."""
+    encrypter = StreamEncrypter(KEY, CONTEXT)
+
+    assert len({id(encrypter.update(bytes(2 * SEGMENT_BYTES)).obj) for _ in range(50)}) < 5
 
 
 def test_fresh_streams() -> None:
@@ -234,7 +251,7 @@ def test_one_encoding() -> None:
 
     def seal(index: int, plain: bytes, *, last: bool) -> bytearray:
         segment = bytearray(len(plain) + TAG_BYTES)
-        sealer.seal_into(index, plain, memoryview(segment), last=last)
+        sealer.seal_into(index, [plain], memoryview(segment), last=last)
         return segment
 
     whole = header + seal(0, PLAIN[:FIRST], last=False)

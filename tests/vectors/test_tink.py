@@ -148,7 +148,7 @@ def test_blobs(length: int) -> None:
     theirs, associated = stream_primitive("twinlock.blob.v1"), SITE_PLACE.encode()
     key, plaintext = BlobKey(SecretKey(KEY), SITE_PLACE), os.urandom(length)
     encrypter = key.encrypter()
-    ours = encrypter.update(plaintext) + encrypter.finish()
+    ours = b"".join((encrypter.update(plaintext), encrypter.finish()))
     blob = written_by_tink(theirs, plaintext, associated)
     layout = Layout(length)
     last = blob[layout.begin(layout.segments - 1) :]

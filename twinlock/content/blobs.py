@@ -196,7 +196,7 @@ class _Writing:
         self.size = 0
 
     def at_once(self, plain: bytes) -> Buffer:
-        return self._advance(plain) + self._encrypter.finish()
+        return b"".join((self._advance(plain), self._encrypter.finish()))
 
     async def stream(self, first: bytes, second: bytes, rest: AsyncIterator[bytes]) -> AsyncIterator[Buffer]:
         for chunk in (first, second):
@@ -205,7 +205,7 @@ class _Writing:
             yield await asyncio.to_thread(self._advance, chunk)
         yield self._encrypter.finish()
 
-    def _advance(self, chunk: bytes) -> bytearray:
+    def _advance(self, chunk: bytes) -> Buffer:
         self.size += len(chunk)
         self.mac.update(chunk)
         return self._encrypter.update(chunk)
