@@ -11,6 +11,7 @@ from cli import home
 from cli.command import command
 from cli.commands import names
 from cli.commands.audit_export import write_export
+from cli.commands.audit_prune import prune
 from cli.failures import UsageFault
 from cli.options import OptionalTenant
 from cli.output import Failure, Result, fields, listing
@@ -37,6 +38,7 @@ Kept = Annotated[
 
 def register(app: typer.Typer) -> None:
     """Add the commands to the program."""
+    command(noun, "prune")(prune)
     app.add_typer(noun, name="audit")
 
 
@@ -122,6 +124,7 @@ def _verdict(inspection: Inspection) -> tuple[dict[str, Any], Failure | None]:
     first = inspection.breaks[0] if inspection.breaks else None
     document = {
         "entries": inspection.entries,
+        "pruned": inspection.pruned,
         "intact": inspection.intact,
         "first_broken": first and first._asdict(),
         "breaks": len(inspection.breaks),

@@ -1,17 +1,17 @@
 """`twinlock restore`: after the database was restored from a backup, replay what it has forgotten, and serve again."""
 
-from collections.abc import Iterator
-from contextlib import contextmanager
+from contextlib import nullcontext
 from dataclasses import asdict
 from datetime import timedelta
 from pathlib import Path
-from typing import IO, Annotated, Any
+from typing import Annotated, Any
 
 import typer
 
 from cli import home
 from cli.command import command
 from cli.commands.audit import Kept, read_kept
+from cli.commands.audit_export import open_export
 from cli.failures import UsageFault
 from cli.output import Failure, Result, Table, fields
 from cli.session import Session
@@ -48,7 +48,7 @@ async def check(session: Session, checkpoint: Kept = None, entries: Entries = No
     if accept_loss is not None and not accept_loss.strip():
         raise UsageFault("a loss is accepted with a reason", hint="say why nothing newer is there")
     restoring = _restoring(session, checkpoint)
-    with _lines(entries) as lines:
+    with open_export(entries) if entries else nullcontext() as lines:
         if accept_loss is None:
             checked = await restoring.check(session.cause, lines)
         else:
@@ -71,20 +71,6 @@ def _restoring(session: Session, checkpoint: Path | None) -> Restoring:
     public = home.read_checkpoint_public(place)
     keep = timedelta(seconds=parts.settings.content.objects_keep)
     return Restoring(parts.store, audit, home.read_audit_key(place), public, marks_of(place), kept, keep)
-
-
-@contextmanager
-def _lines(path: Path | None) -> Iterator[IO[str] | None]:
-    if path is None:
-        yield None
-        return
-    try:
-        with path.open(encoding="utf-8") as lines:
-            yield lines
-    except OSError as error:
-        raise UsageFault(
-            f"{path} can't be read: {(error.strerror or '').lower()}", hint="name an export of the audit log"
-        ) from None
 
 
 def _result(checked: Checked, said: str) -> Result:

@@ -4,6 +4,7 @@ from collections.abc import Iterable, Sequence
 from dataclasses import dataclass, field, replace
 from datetime import timedelta
 
+from twinlock.custody.audit.exported import Exported, read_export
 from twinlock.custody.audit.inspection import Inspection
 from twinlock.custody.audit.log import AuditEntry, AuditLog, Scalar
 from twinlock.custody.revocation import revocations
@@ -11,7 +12,6 @@ from twinlock.custody.revocation.mark import Mark, Marks, lacking, newest
 from twinlock.errors import TwinlockError
 from twinlock.restoring.changes import FILLED_NUMBERS, Placed, fill, missing, place
 from twinlock.restoring.effects import replay
-from twinlock.restoring.exported import Exported, read_export
 from twinlock.restoring.importing import put_back, write_again
 from twinlock.restoring.states import Came, set_states
 from twinlock.restoring.unreplayed import Unreplayed

@@ -11,11 +11,11 @@ from typing import Any
 from sqlalchemy import delete, func, insert, select
 
 from twinlock.custody.audit.chain import moment
+from twinlock.custody.audit.exported import Exported
 from twinlock.custody.audit.log import AuditEntry, AuditLog, lock_writer
 from twinlock.custody.audit.sealing import lock_chain
 from twinlock.custody.revocation.mark import Mark
 from twinlock.restoring.changes import renumbered
-from twinlock.restoring.exported import Exported
 from twinlock.store.tables.custody import audit_checkpoints, audit_entries, audit_seals
 from twinlock.store.unit import Reader, Store, Unit
 

@@ -3,7 +3,7 @@
 `twinlock init`, as the owner, grants exactly this (`granting.py`); on SQLite, which has no roles, it says who writes
 what. Which rows of a table that several share are whose says `row_rules.py`. A role is named after the broker's login,
 and after the database: roles belong to a whole cluster. What no role is given is the owner's alone: any change of a
-table, `init`, `worker enroll` and `worker retire`, `tenant remove`, `restore check`.
+table, `init`, `worker enroll` and `worker retire`, `tenant remove`, `restore check`, `audit prune`.
 """
 
 from collections.abc import Iterable, Mapping

@@ -10,12 +10,12 @@ from sqlalchemy import delete, select, update
 
 from schemas.identifiers import PolicyState
 from tests.integration.custody.test_restored import CAUSE, MAC_KEY, Installation, approve, go_back, told
+from twinlock.custody.audit import exported
 from twinlock.custody.audit.log import AuditLog
 from twinlock.custody.lifecycle import purging
 from twinlock.custody.revocation import revocations
 from twinlock.custody.revocation.mark import MemoryMarks, Restored, RestoreGuard
 from twinlock.errors import TwinlockError
-from twinlock.restoring import exported
 from twinlock.store.tables.approvals import approvals
 from twinlock.store.tables.custody import (
     audit_entries,

@@ -11,10 +11,9 @@ from datetime import datetime, timedelta
 from typing import Any, NamedTuple
 
 from twinlock.custody.audit.chain import GENESIS, SIGNED, Run, Signed, link
+from twinlock.custody.audit.cut import UNREADABLE, Cut
 from twinlock.custody.audit.log import is_genuine
 from twinlock.keys.signing import BadSignature, fingerprint, verify
-
-_UNREADABLE = (TypeError, ValueError, OverflowError, AttributeError)
 
 
 class Break(NamedTuple):
@@ -42,6 +41,7 @@ class Inspection:
     breaks: list[Break] = field(default_factory=list)
     _head: bytes = GENESIS
     _covered: int = 0
+    _pruned: int = 0
     _positions: dict[str, int] = field(default_factory=dict)
     _tails: dict[str, int] = field(default_factory=dict)
     _signed: int = 0
@@ -51,6 +51,22 @@ class Inspection:
     def intact(self) -> bool:
         """Say whether everything is as it was written."""
         return not self.breaks
+
+    @property
+    def pruned(self) -> int:
+        """Return how many entries lie before the cut behind which the log begins."""
+        return self._pruned
+
+    def begin(self, cut: Cut, checkpoints: Iterable[Signed] = ()) -> None:
+        """Begin behind a cut instead of with the first entry, where it is one that may be, and fits these."""
+        if not cut.is_genuine(self.mac_key, self.public):
+            self.breaks.append(Break("is not where the log may begin", seal=cut.seal))
+            return
+        self.seals = self._signed = cut.seal
+        self._head, self._covered, self._pruned = cut.head, cut.entries, cut.entries
+        self._positions = dict(cut.positions)
+        for signed in checkpoints:
+            self._check_signed(signed)
 
     def take_seal(self, run: Run, head: bytes, entries: Sequence[Any], checkpoints: Iterable[Signed]) -> None:
         """Check the next seal, the entries that are there in its range, and what was signed of it."""
@@ -117,7 +133,7 @@ class Inspection:
         try:
             verify(self.public, SIGNED, signed.statement, signed.signature)
             fits = self._says(json.loads(signed.statement))
-        except (BadSignature, *_UNREADABLE):
+        except (BadSignature, *UNREADABLE):
             fits = False
         if fits:
             self._signed = self.seals
@@ -138,12 +154,12 @@ class Inspection:
 def _genuine(mac_key: bytes, entry: Any) -> bool:
     try:
         return is_genuine(mac_key, entry)
-    except _UNREADABLE:
+    except UNREADABLE:
         return False
 
 
 def _head(previous: bytes, run: Run, entries: Sequence[Any]) -> bytes | None:
     try:
         return link(previous, run, (entry.mac for entry in entries))
-    except (*_UNREADABLE, ArithmeticError):
+    except (*UNREADABLE, ArithmeticError):
         return None

@@ -91,6 +91,11 @@ class AuditLog:
         self._waiting: dict[_Ticket, None] = {}  # in the order in which they came
         self._turn = asyncio.Lock()
 
+    @property
+    def writer(self) -> str:
+        """Return in whose name it writes."""
+        return self._writer
+
     async def record(self, *entries: AuditEntry) -> None:
         """Return when the entries are durable; raise what the store raised if they are not.
 
@@ -106,14 +111,18 @@ class AuditLog:
         finally:
             self._waiting.pop(ticket, None)
 
-    async def append(self, unit: Unit, *entries: AuditEntry) -> None:
-        """Add entries to a unit of work: they are stored with the change that they tell of, or not at all."""
+    async def append(self, unit: Unit, *entries: AuditEntry) -> int:
+        """Add entries to a unit of work, stored with the change that they tell of or not at all.
+
+        Return the number of the last one, 0 where there is none.
+        """
         if not entries:
-            return
+            return 0
         last = await self._last(unit)
         at = self._clock.now()
         rows = [self._row(last + step, at, entry) for step, entry in enumerate(entries, 1)]
         await unit.execute(insert(audit_entries), rows)
+        return last + len(entries)
 
     async def _write(self) -> None:
         async with self._store.begin(Cause(correlation=new_id())) as unit:

@@ -9,13 +9,20 @@ from typing import Any
 from sqlalchemy import ColumnElement, func, select
 
 from twinlock.custody.audit.chain import Run, Signed
+from twinlock.custody.audit.cut import Cut, read_cut
 from twinlock.custody.audit.inspection import Inspection
 from twinlock.custody.audit.sealing import writers
+from twinlock.errors import TwinlockError
 from twinlock.store.tables.custody import audit_checkpoints, audit_entries, audit_seals, custodians
 from twinlock.store.unit import Reader
 
 PAGE = 500
+_HINT = "hold a checkpoint that was kept since then against it"
 _entry, _seal, _checkpoint = audit_entries.c, audit_seals.c, audit_checkpoints.c
+
+
+class PrunedAway(TwinlockError):
+    """Say that what somebody asks for was exported and pruned."""
 
 
 @dataclass(frozen=True, slots=True)
@@ -27,10 +34,10 @@ class Piece:
     seal: Any = None
 
 
-async def walk(reader: Reader) -> AsyncIterator[Piece]:
-    """Yield the whole log in the order of its chain, and then what is not sealed."""
-    positions: dict[str, int] = {}
-    after = -(2**62)
+async def walk(reader: Reader, cut: Cut | None = None) -> AsyncIterator[Piece]:
+    """Yield the whole log in the order of its chain, or what lies behind a cut, and then what is not sealed."""
+    positions = dict(cut.positions) if cut else {}
+    after = cut.seal if cut else -(2**62)
     while seals := await reader.rows(_page(after)):
         for seal in seals:
             within = _entry.sequence.between(seal.first, seal.last)
@@ -71,9 +78,18 @@ async def _single(reader: Reader, writer: str, sequence: int) -> Any:
 
 
 async def inspect(reader: Reader, inspection: Inspection, kept: Mapping[int, Signed] | None = None) -> None:
-    """Hold the whole log against its chain, its checkpoints, and those that somebody `kept`, by their seal."""
+    """Hold the whole log against its chain, its checkpoints, and those that somebody `kept`, by their seal.
+
+    Raise `PrunedAway` where one that was kept is of a past that is not there any more.
+    """
     kept, seen = kept or {}, set[int]()
-    async for piece in walk(reader):
+    cut = await read_cut(reader)
+    begins = cut.seal if cut else 0
+    if old := sorted(seal for seal in kept if seal < begins):
+        raise PrunedAway(f"seal {old[0]} was pruned: the log begins behind seal {begins}", hint=_HINT)
+    if cut:
+        inspection.begin(cut, [kept[begins]] if begins in kept else [])
+    async for piece in walk(reader, cut):
         if piece.seal is None:
             inspection.take_tail(piece.writer, piece.entries)
             continue
@@ -82,7 +98,8 @@ async def inspect(reader: Reader, inspection: Inspection, kept: Mapping[int, Sig
         seen.add(seal.number)
         inspection.take_seal(run, seal.head, piece.entries, await _signed(reader, seal.number, kept))
     stored = await reader.rows(select(_checkpoint.seal))
-    inspection.end({*kept, *(row.seal for row in stored)} - seen)
+    told = {*kept, *(row.seal for row in stored)}
+    inspection.end({seal for seal in told if seal > begins} - seen)
 
 
 async def _signed(reader: Reader, number: int, kept: Mapping[int, Signed]) -> list[Signed]:

@@ -12,6 +12,7 @@ from typing import Any, Protocol
 from sqlalchemy import select
 
 from twinlock.custody.audit.chain import Signed
+from twinlock.custody.audit.cut import read_cut
 from twinlock.custody.audit.reading import newest_checkpoint
 from twinlock.custody.errors import KeyRefused
 from twinlock.custody.revocation import revocations
@@ -124,5 +125,8 @@ async def lacking_checkpoint(reader: Reader, mark: Mark) -> str:
         return ""
     head = await reader.scalar(select(audit_seals.c.head).where(audit_seals.c.number == mark.seal))
     if head is None:
+        cut = await read_cut(reader)
+        if cut is not None and cut.seal > mark.seal:
+            return ""  # it was further than the mark, and that part was exported and pruned since
         return f"it lacks seal {mark.seal} of the audit log"
     return "" if head == mark.head else f"seal {mark.seal} of its audit log is not the one that was signed"

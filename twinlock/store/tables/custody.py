@@ -223,6 +223,15 @@ audit_checkpoints = Table(
     Column("signature", LargeBinary(64), nullable=False),
 )
 
+# Law 15: behind which checkpoint the log begins, and the entry that records it; the owner alone writes here.
+audit_cuts = Table(
+    "audit_cuts",
+    metadata,
+    Column("seal", Serial, primary_key=True, autoincrement=False),
+    Column("writer", String(64), nullable=False),
+    Column("sequence", BigInteger, nullable=False),
+)
+
 # Law 15: who seals now, on the database's clock, and whether the log was found broken. One row.
 audit_sealing = Table(
     "audit_sealing",

@@ -4,21 +4,20 @@ import json
 from collections.abc import Iterable, Iterator
 from dataclasses import dataclass, field
 from datetime import datetime
-from itertools import groupby
+from itertools import chain, groupby
 from types import SimpleNamespace
 from typing import Any
 
 from sqlalchemy import select
 
 from twinlock.custody.audit.chain import Run, Signed
+from twinlock.custody.audit.cut import UNREADABLE, Cut, checked_cut
 from twinlock.custody.audit.inspection import Inspection
 from twinlock.custody.audit.reading import PAGE
 from twinlock.custody.revocation.mark import Mark
 from twinlock.errors import TwinlockError
 from twinlock.store.tables.custody import audit_seals
 from twinlock.store.unit import Reader
-
-_UNREADABLE = (ValueError, KeyError, TypeError, AttributeError)
 
 
 class BadExport(TwinlockError):
@@ -56,32 +55,47 @@ class Exported:
 async def read_export(
     reader: Reader, lines: Iterable[str], inspection: Inspection, newest: Mark, *, whole: bool = True
 ) -> Exported:
-    """Check a log from its first entry to its end, a seal at a time, and keep what the database does not have.
+    """Check a log from where it begins to its end, a seal at a time, and keep what the database does not have.
 
     Raise `BadExport` unless all of it is genuine, and the checkpoint of `newest` is about it; where it is not the
     `whole`, it may end before that.
     """
-    heads = _Heads(reader)
-    found, entries = Exported(), 0
+    database = await checked_cut(reader, inspection.mac_key, inspection.public)
+    found, heads = Exported(common=database.seal if database else 0), _Heads(reader)
+    known = database.positions if database else {}
     try:
-        for (number, writer), group in groupby(map(_parse, lines), key=_place):
-            members = list(group)
+        begins, rest = _beginning(iter(lines))
+        if begins is not None:
+            inspection.begin(begins)
+            _refuse_broken(inspection)
+            found.common = max(found.common, await _connected(begins, database, heads))
+        entries = begins.entries if begins else 0
+        for (number, writer), group in groupby(map(_parse, rest), key=_place):
+            members = tuple(group)
             if number is None:
                 inspection.take_tail(writer, members)
-                _refuse_broken(inspection)
-                found.tail += members
-                continue
-            entries += len(members)
-            run = Run(number, writer, members[0].sequence, members[-1].sequence, members[0].sealed_at, entries)
-            sealed = Sealed(run, members[0].head, tuple(members))
-            inspection.take_seal(run, sealed.head, members, _signed(newest, number))
+                found.tail += [member for member in members if member.sequence > known.get(writer, 0)]
+            else:
+                entries += len(members)
+                run = Run(number, writer, members[0].sequence, members[-1].sequence, members[0].sealed_at, entries)
+                inspection.take_seal(run, members[0].head, members, _signed(newest, number))
             _refuse_broken(inspection)
-            _keep(found, sealed, None if found.sealed else await heads.at(number))
-    except _UNREADABLE as unreadable:
+            if number is not None and number >= found.common:
+                _keep(found, Sealed(run, members[0].head, members), None if found.sealed else await heads.at(number))
+    except UNREADABLE as unreadable:
         raise BadExport("a line of it can't be read") from unreadable
     if whole and newest.seal > inspection.seals:
         raise BadExport(f"it ends at seal {inspection.seals}, and seal {newest.seal} was signed: a newer one is needed")
     return found
+
+
+async def _connected(begins: Cut, database: Cut | None, heads: "_Heads") -> int:
+    """Return the seal behind which an export begins, given that the database has what lies before it."""
+    if database is not None and database.seal > begins.seal:
+        return begins.seal
+    if await heads.at(begins.seal) != begins.head:
+        raise BadExport(f"it begins behind seal {begins.seal}, which this database does not have")
+    return begins.seal
 
 
 def _refuse_broken(inspection: Inspection) -> None:
@@ -107,6 +121,8 @@ class _Heads:
 
 
 def _keep(found: Exported, sealed: Sealed, head: bytes | None) -> None:
+    if sealed.run.number == found.common and head != sealed.head:
+        raise BadExport(f"its seal {found.common} is not the one behind which the database's log begins")
     if head == sealed.head and not found.sealed:
         found.common = sealed.run.number
     else:
@@ -121,8 +137,23 @@ def _place(entry: Any) -> tuple[int | None, str]:
     return entry.seal, entry.writer
 
 
+def _beginning(lines: Iterator[str]) -> tuple[Cut | None, Iterator[str]]:
+    """Return what the first line says of where the log begins, if it does, and all that follows."""
+    for line in lines:
+        said = json.loads(line)
+        if "begins" not in said:
+            return None, chain([line], lines)
+        statement = json.dumps(said["begins"], sort_keys=True, separators=(",", ":"), ensure_ascii=False).encode()
+        signed = Signed(statement, bytes.fromhex(said["signature"]))
+        return Cut.of(signed, _entry({**said["record"], "seal": None})), lines
+    return None, lines
+
+
 def _parse(line: str) -> Any:
-    said = json.loads(line)
+    return _entry(json.loads(line))
+
+
+def _entry(said: dict[str, Any]) -> Any:
     seal = said.pop("seal")
     said |= {"mac": bytes.fromhex(said["mac"]), "at": datetime.fromisoformat(said["at"]), "seal": None}
     if seal is not None:

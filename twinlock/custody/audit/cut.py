@@ -1,0 +1,79 @@
+"""Where the log begins once its past was exported and pruned: behind a checkpoint, as an entry of the log records."""
+
+import json
+from collections.abc import Mapping
+from dataclasses import dataclass
+from typing import Any
+
+from sqlalchemy import select
+
+from twinlock.custody.audit.chain import SIGNED, Signed
+from twinlock.custody.audit.log import is_genuine
+from twinlock.errors import TwinlockError
+from twinlock.keys.signing import BadSignature, fingerprint, verify
+from twinlock.store.tables.custody import audit_checkpoints, audit_cuts, audit_entries
+from twinlock.store.unit import Reader
+
+PRUNED = "audit-pruned"  # the entry that records a cut
+UNREADABLE = (TypeError, ValueError, OverflowError, AttributeError, KeyError)
+
+
+@dataclass(frozen=True, slots=True)
+class Cut:
+    """Hold the checkpoint behind which the log begins, and the entry that records it; `is_genuine` says if it may."""
+
+    signed: Signed
+    record: Any
+    seal: int
+    head: bytes
+    entries: int
+    positions: Mapping[str, int]
+
+    @classmethod
+    def of(cls, signed: Signed, record: Any) -> "Cut":
+        """Read what the checkpoint says; raise one of `UNREADABLE` where it is none."""
+        said = json.loads(signed.statement)
+        positions = {str(writer): int(place) for writer, place in said["positions"].items()}
+        return cls(signed, record, int(said["seal"]), bytes.fromhex(said["head"]), int(said["entries"]), positions)
+
+    def is_genuine(self, mac_key: bytes, public: bytes) -> bool:
+        """Say whether the sealer signed the checkpoint, and somebody with the key of the MACs recorded the cut.
+
+        The first alone is in every log: without the second whoever can delete rows could choose where a log begins.
+        """
+        try:
+            verify(public, SIGNED, self.signed.statement, self.signed.signature)
+            recorded = self.record.detail["seal"] == self.seal and self.record.detail["head"] == self.head.hex()
+            known = json.loads(self.signed.statement)["key"] == fingerprint(public).hex()
+            return self.record.kind == PRUNED and recorded and known and is_genuine(mac_key, self.record)
+        except (BadSignature, *UNREADABLE):
+            return False
+
+
+class ForgedCut(TwinlockError):
+    """Refuse to take a place for the log's beginning that nobody recorded."""
+
+
+async def checked_cut(reader: Reader, mac_key: bytes, public: bytes) -> Cut | None:
+    """Return where the log begins, as `read_cut` does; raise `ForgedCut` where it may not begin there."""
+    cut = await read_cut(reader)
+    if cut is not None and not cut.is_genuine(mac_key, public):
+        raise ForgedCut(
+            f"the audit log is said to begin behind seal {cut.seal}, and no entry of it records that",
+            hint="see to it first: twinlock audit verify",
+        )
+    return cut
+
+
+async def read_cut(reader: Reader) -> Cut | None:
+    """Return where the log begins, or none where it begins with its first entry, or nothing tells how it was cut."""
+    made = await reader.row(select(audit_cuts).order_by(audit_cuts.c.seal.desc()).limit(1))
+    if made is None:
+        return None
+    named = (audit_entries.c.writer == made.writer, audit_entries.c.sequence == made.sequence)
+    try:
+        record = await reader.row(select(audit_entries).where(*named))
+        row = await reader.row(select(audit_checkpoints).where(audit_checkpoints.c.seal == made.seal))
+        return None if record is None or row is None else Cut.of(Signed(row.statement, row.signature), record)
+    except UNREADABLE:
+        return None
