@@ -1,11 +1,13 @@
 """Run moto with what its KMS leaves out: `python moto_kms.py PORT`.
 
-Left as it is, moto encrypts and decrypts under disabled and deleted keys, calls it a lack of permission when a
-ciphertext is another key's, gives a key no usage that is made without one, deletes none by its ARN, and has a form of
-its own for the ids of multi-region keys. Here it answers as AWS documents. It also lets a test choose a key's id, by a
-description that is one, and so make a key again under its ARN, which of real keys only replicas can do.
+Left as it is, moto encrypts and decrypts under disabled and deleted keys, and under those whose policy denies it, calls
+it a lack of permission when a ciphertext is another key's, gives a key no usage that is made without one, deletes none
+by its ARN, and has a form of its own for the ids of multi-region keys. Here it answers as AWS documents. It also lets a
+test choose a key's id, by a description that is one, and so make a key again under its ARN, which of real keys only
+replicas can do.
 """
 
+import json
 import re
 import sys
 from http.server import BaseHTTPRequestHandler, ThreadingHTTPServer
@@ -35,12 +37,12 @@ def create_key(backend: KmsBackend, *arguments: Any, **options: Any) -> Key:
 
 
 def encrypt(backend: KmsBackend, key_id: str, plaintext: bytes, encryption_context: dict[str, str]) -> Any:
-    _check(backend, key_id)
+    _check(backend, key_id, "kms:Encrypt")
     return _encrypt(backend, key_id, plaintext, encryption_context)
 
 
 def decrypt(backend: KmsBackend, ciphertext_blob: bytes, encryption_context: dict[str, str], key_id: str) -> Any:
-    _check(backend, key_id)
+    _check(backend, key_id, "kms:Decrypt")
     try:
         made_by = utils._deserialize_ciphertext_blob(ciphertext_blob).key_id
     except Exception:  # noqa: BLE001 - whatever moto's parser stumbles over
@@ -56,8 +58,13 @@ def schedule_key_deletion(backend: KmsBackend, key_id: str, pending_window_in_da
     return _schedule(backend, backend.get_key_id(key_id), pending_window_in_days)
 
 
-def _check(backend: KmsBackend, key_id: str) -> None:
+def _check(backend: KmsBackend, key_id: str, action: str) -> None:
     key = backend.describe_key(key_id)
+    if any(each["Effect"] == "Deny" and action in each["Action"] for each in json.loads(key.policy)["Statement"]):
+        who = f"User: arn:aws:iam::{key.account_id}:user/us is not authorized to perform: {action}"
+        raise _error(
+            "AccessDeniedException", f"{who} on resource: {key.arn} with an explicit deny in a resource-based policy"
+        )
     if key.key_state == "Disabled":
         raise _error("DisabledException", f"{key.arn} is disabled.")
     if key.key_state == "PendingDeletion":
