@@ -1,0 +1,41 @@
+"""A tenant's budget of vault calls: background work that has spent its part pauses, and people go on."""
+
+from typing import TYPE_CHECKING
+
+import pytest
+
+from twinlock.custody.errors import KeyNotYet
+from twinlock.custody.port import USER, ContainerRef, service
+from twinlock.custody.settings import GuardSettings
+
+if TYPE_CHECKING:
+    from tests.integration.custody.conftest import Custody
+
+BACKGROUND = service("reencryption")
+REFILL = 100.0  # seconds for one call
+BUDGET = GuardSettings(tenant_rate=1 / REFILL, tenant_burst=8.0, reserve=0.5)
+
+
+async def again_and_again(custody: "Custody", ref: ContainerRef) -> None:
+    """Open as background work does, each time with a vault, until that fails."""
+    for _ in range(100):
+        await custody.open(ref, BACKGROUND)
+        custody.clock.advance(2)
+
+
+async def test_background_pauses_itself(custody: "Custody") -> None:
+    """Background work leaves its reserve of a budget to people, and goes on by itself once that is filled again."""
+    ref = await custody.container(await custody.policy("p"))
+    custody.restart(dep_key_ttl=1.0, keep_seconds=1.0, guards=BUDGET)
+    before = custody.asked("p")
+    with pytest.raises(KeyNotYet):
+        await again_and_again(custody, ref)
+    spent = custody.asked("p") - before
+
+    assert 0 < spent <= BUDGET.tenant_burst * BUDGET.reserve
+    with pytest.raises(KeyNotYet):
+        await custody.open(ref, BACKGROUND)
+    await custody.open(ref, USER)
+
+    custody.clock.advance(BUDGET.tenant_burst * REFILL)
+    await custody.open(ref, BACKGROUND)
