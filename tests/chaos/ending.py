@@ -7,7 +7,6 @@ from schemas.identifiers import AlertState
 from tests.chaos.acts import Acts
 from tests.chaos.losers import PEOPLE, POLICY, Losers
 from tests.chaos.report import Report
-from tests.chaos.secrecy import look_everywhere
 from tests.chaos.stage import Stage
 
 QUIET = 200.0  # seconds: what was tried in vain three times is tried again after two minutes
@@ -51,13 +50,15 @@ def same(expected: object, found: object, why: object) -> None:
 class Ending:
     """Look at everything that has to hold."""
 
-    def __init__(self, stage: Stage, tenants: Acts, losers: Losers, report: Report, made: dict[str, bytes]) -> None:
+    def __init__(
+        self, stage: Stage, tenants: Acts, losers: Losers, report: Report, secrets: Callable[[], None]
+    ) -> None:
         self._stage = stage
         self._fleet = stage.fleet
         self._tenants = tenants
         self._losers = losers
         self._report = report
-        self._made = made  # keys that commands have held in this process
+        self._secrets = secrets  # raises what is found of them
 
     def look(self) -> None:
         """Go through all of it; each thing that does not hold is reported, and the next one is looked at."""
@@ -157,6 +158,3 @@ class Ending:
 
     def _rights(self) -> None:
         same([], self._fleet.denied(), "it was refused")
-
-    def _secrets(self) -> None:
-        look_everywhere(self._stage, self._made)

@@ -3,6 +3,7 @@
 from collections.abc import Iterator, Sequence
 from contextlib import ExitStack
 from dataclasses import dataclass
+from functools import partial
 from pathlib import Path
 from random import Random
 
@@ -11,8 +12,10 @@ import pytest
 from tests.chaos.acts import Acts
 from tests.chaos.ending import Ending
 from tests.chaos.faults import FAULTS, Fault
+from tests.chaos.kept import Kept
 from tests.chaos.losers import Losers
 from tests.chaos.report import Report
+from tests.chaos.secrecy import look_everywhere
 from tests.chaos.stage import Stage, staged
 from tests.faults.searching import record_keys
 
@@ -51,7 +54,7 @@ def rounds(faults: Sequence[Fault], order: Random) -> Iterator[list[Fault]]:
 def run(plan: Plan, folder: Path, report: Report) -> None:
     """Run a plan and tell what comes of it; the same seed draws the same faults and acts."""
     with pytest.MonkeyPatch.context() as patch, staged(folder, plan.nodes, plan.each) as stage:
-        made = record_keys(patch)
+        made, kept = record_keys(patch), Kept(stage)
         tenants = Acts(stage, drawing("acts", plan), list(TENANTS[: plan.tenants]))
         losers = Losers(stage, tenants)
         report.say("servers are there")
@@ -59,6 +62,7 @@ def run(plan: Plan, folder: Path, report: Report) -> None:
         report.say(f"{len(stage.fleet.replicas)} processes are ready")
         tenants.begin()
         losers.begin()
+        kept.learn()
         report.say("tenants are there")
         try:
             _strike(plan, stage, tenants, losers, report)
@@ -69,7 +73,7 @@ def run(plan: Plan, folder: Path, report: Report) -> None:
                 tenants.allow(name)
         except AssertionError as broken:
             report.breaks("under faults", broken)
-        Ending(stage, tenants, losers, report, made).look()
+        Ending(stage, tenants, losers, report, partial(look_everywhere, stage, made, kept)).look()
         report.say(
             f"{tenants.commands.done} commands done, {tenants.commands.not_done} not, {tenants.reads} reads alike"
         )
