@@ -5,7 +5,9 @@ from collections.abc import Callable, Iterator
 
 from schemas.identifiers import AlertState
 from tests.chaos.acts import Acts
+from tests.chaos.episodes import ALERTS, STANDING
 from tests.chaos.losers import PEOPLE, POLICY, Losers
+from tests.chaos.portal import Portal
 from tests.chaos.report import Report
 from tests.chaos.stage import Stage
 
@@ -32,13 +34,8 @@ _REVOKED = """
 SELECT t.name || '/' || p.name AS policy, count(*) AS many FROM revocations r JOIN policies p ON p.id = r.policy_id
 JOIN tenants t ON t.id = p.tenant_id WHERE r.state = 'revoked' GROUP BY 1
 """
-_ALERTS = """
-SELECT a.kind, a.audience, a.state, a.slot, a.times, coalesce(t.name || '/' || p.name, a.policy) AS policy
-FROM alerts a LEFT JOIN policies p ON p.id = a.policy LEFT JOIN tenants t ON t.id = p.tenant_id
-"""
 # What a policy's alerts may tell of, beside what its tenant did to it: the vaults were in trouble, or seemed to be.
 _OF_VAULTS = {"policy-degraded", "policy-unhealthy", "identity-failure", "availability-key-used", "tik-refresh-failing"}
-_STANDING = {"policy-degraded", "policy-unhealthy", "key-revoked", "identity-failure", "availability-key-used"}
 
 
 def same(expected: object, found: object, why: object) -> None:
@@ -51,12 +48,13 @@ class Ending:
     """Look at everything that has to hold."""
 
     def __init__(
-        self, stage: Stage, tenants: Acts, losers: Losers, report: Report, secrets: Callable[[], None]
+        self, stage: Stage, tenants: Acts, losers: Losers, portal: Portal, report: Report, secrets: Callable[[], None]
     ) -> None:
         self._stage = stage
         self._fleet = stage.fleet
         self._tenants = tenants
         self._losers = losers
+        self._portal = portal
         self._report = report
         self._secrets = secrets  # raises what is found of them
 
@@ -70,6 +68,7 @@ class Ending:
         yield "outbox, queues and jobs are empty", lambda: self._fleet.quiet(QUIET)
         yield "every acknowledged item is identical", self._content
         yield "every effect is there once", self._effects
+        yield "every confirmed request is carried out once", lambda: same([], self._portal.wrong(), "outsiders asked")
         yield "every dead letter is explained", self._letters
         yield "alerts match the episodes", self._alerts
         yield "the audit log is intact", self._audit
@@ -102,7 +101,8 @@ class Ending:
         rolled = sum(count - 1 for count in keys.values())
         same(done["twinlock.refresh.requested.v1"], rolled, "each roll makes one policy key")
         asked = self._tenants.attempts
-        same(True, moves <= asked["mailbox move"] and rolled <= asked["policy refresh"], "nobody asked for it")
+        most = asked["mailbox move"] + len(self._portal.taken)
+        same(True, moves <= most and rolled <= asked["policy refresh"], "nobody asked for it")
 
     def _letters(self) -> None:
         letters = self._fleet.rows("SELECT id, consumer, type, reason FROM dead_letters")
@@ -111,7 +111,7 @@ class Ending:
 
     def _alerts(self) -> None:
         self._fleet.until(lambda: not self._standing(), QUIET)
-        found = self._fleet.rows(_ALERTS)
+        found = self._fleet.rows(ALERTS)
         revoked = {row["policy"]: row["many"] for row in self._fleet.rows(_REVOKED)}
         told = Counter[str]()
         for row in found:
@@ -122,8 +122,12 @@ class Ending:
             same(True, known <= count <= known + self._tenants.maybe_revoked[policy], f"{policy}: {known}, {count}")
         same([], [row for row in found if not self._explained(row)], "nothing happened that it tells of")
         denied = {(row["policy"], row["slot"]) for row in found if row["kind"] == "key-revoked"}
-        wanted = {(policy, slot) for policy in self._tenants.ever_denied for slot in "ab"}
+        wanted = {(policy, slot) for policy in {*self._tenants.ever_denied, POLICY} for slot in "ab"}
         same(set(), wanted - denied, "each denied key is told")
+        kinds = {row["kind"] for row in found if row["policy"] == POLICY}
+        same(True, {"policy-unhealthy", "recovery"} <= kinds, f"a recovery is told: {kinds}")
+        added = sum(row["times"] for row in found if row["kind"] == "approver-change")
+        same(len(PEOPLE), added, "each approver is told")
         same(bool(self._stage.forged), "dead-letter" in {row["kind"] for row in found}, "dead letters are told")
 
     def _standing(self) -> list[dict[str, object]]:
@@ -132,8 +136,8 @@ class Ending:
             self._tenants.read(address)
         for name in self._tenants.names:
             self._tenants.read_site(name)
-        found = self._fleet.rows(_ALERTS)
-        return [row for row in found if row["state"] == AlertState.OPEN and row["kind"] in _STANDING]
+        found = self._fleet.rows(ALERTS)
+        return [row for row in found if row["state"] == AlertState.OPEN and row["kind"] in STANDING]
 
     def _explained(self, row: dict[str, object]) -> bool:
         policy, kind = str(row["policy"]), row["kind"]

@@ -110,6 +110,16 @@ def full_queue(stage: Stage, order: Random) -> Iterator[str]:
 
 
 @contextmanager
+def full_of_requests(stage: Stage, _order: Random) -> Iterator[str]:
+    """Have an outsider fill the queue of a worker that lies killed, until it is told that its request is not taken."""
+    queue = names.inbound(MAILBOX_REENCRYPTOR)
+    stage.up()
+    stage.fleet.leave(MAILBOX_REENCRYPTOR)
+    with stage.fleet.limited(queue, 1):
+        yield stage.fill()
+
+
+@contextmanager
 def killed_database(stage: Stage, _order: Random) -> Iterator[str]:
     """Kill the database; it comes back with all that it has committed."""
     stage.cluster.kill()
@@ -172,11 +182,13 @@ def vault(begin: Callable[[Vault], None], end: Callable[[Vault], None]) -> Calla
         chosen = _struck(stage, order)
         for number in chosen:
             begin(stage.vaults[number])
+        stage.ailing = chosen
         try:
             yield _named(chosen)
         finally:
             for number in chosen:
                 end(stage.vaults[number])
+            stage.ailing = []
 
     return happening
 
@@ -224,6 +236,7 @@ FAULTS = (
     Fault("broker node stalled", "broker", stalled_node),
     Fault("broker out of memory", "broker", memory_alarm),
     Fault("queue full", "broker and workers", full_queue),
+    Fault("requests refused", "broker and workers", full_of_requests),
     Fault("forged fact", "broker", forged_fact),
     Fault("network to broker cut", "broker", cut("broker", _break_off)),
     Fault("broker connections half open", "broker", cut("broker", Proxy.strand)),

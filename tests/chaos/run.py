@@ -11,9 +11,11 @@ import pytest
 
 from tests.chaos.acts import Acts
 from tests.chaos.ending import Ending
+from tests.chaos.episodes import Episodes
 from tests.chaos.faults import FAULTS, Fault
 from tests.chaos.kept import Kept
 from tests.chaos.losers import Losers
+from tests.chaos.portal import Portal
 from tests.chaos.report import Report
 from tests.chaos.secrecy import look_everywhere
 from tests.chaos.stage import Stage, staged
@@ -56,44 +58,56 @@ def run(plan: Plan, folder: Path, report: Report) -> None:
     with pytest.MonkeyPatch.context() as patch, staged(folder, plan.nodes, plan.each) as stage:
         made, kept = record_keys(patch), Kept(stage)
         tenants = Acts(stage, drawing("acts", plan), list(TENANTS[: plan.tenants]))
-        losers = Losers(stage, tenants)
+        losers, portal, episodes = Losers(stage, tenants), Portal(stage, tenants), Episodes(stage, tenants)
+        stage.fill = portal.fill
         report.say("servers are there")
         stage.staff()
         report.say(f"{len(stage.fleet.replicas)} processes are ready")
         tenants.begin()
         losers.begin()
+        portal.begin()
         kept.learn()
         report.say("tenants are there")
         try:
-            _strike(plan, stage, tenants, losers, report)
+            _strike(plan, stage, tenants, losers, episodes, report)
             tenants.settle()
             losers.finish()
+            portal.settle()
             for name in tenants.names:
                 tenants.deny_well(name)
                 tenants.allow(name)
         except AssertionError as broken:
             report.breaks("under faults", broken)
-        Ending(stage, tenants, losers, report, partial(look_everywhere, stage, made, kept)).look()
+        Ending(stage, tenants, losers, portal, report, partial(look_everywhere, stage, made, kept)).look()
         report.say(
             f"{tenants.commands.done} commands done, {tenants.commands.not_done} not, {tenants.reads} reads alike"
         )
 
 
-def _strike(plan: Plan, stage: Stage, tenants: Acts, losers: Losers, report: Report) -> None:
+def _strike(plan: Plan, stage: Stage, tenants: Acts, losers: Losers, episodes: Episodes, report: Report) -> None:
     order = drawing("faults", plan)
-    for number, faults in enumerate(rounds(plan.faults, order)):
+    for number, drawn in enumerate(rounds(plan.faults, order)):
         if number >= plan.rounds or report.seconds > plan.seconds:
             return
+        # What a vault has to have told of takes until it is alone: each kind of trouble goes on for so long once.
+        faults = sorted(drawn, key=lambda fault: fault.place != "vault" or fault.name in report.survived)
+        lasts = faults[0].place == "vault"
+        if lasts:
+            episodes.well()
         with ExitStack() as stack:
             for fault in faults:
                 report.begins(fault, stack.enter_context(fault.strike(stage, order)))
+                if fault is faults[0] and lasts:
+                    stack.enter_context(episodes.lasting())
                 for _ in range(plan.acts):
                     tenants.act()
                 losers.go_on()
         stage.staff()
+        if lasts:
+            episodes.well()
         tenants.insist("mailbox", "export", f"mover@{tenants.names[0]}.example", str(stage.folder / f"round-{number}"))
         report.over(faults)
-        report.say(f"round {number + 1} is survived")
+        report.say(f"round {number + 1} is survived" + (", and told" if lasts else ""))
 
 
 def drawing(what: str, plan: Plan) -> Random:

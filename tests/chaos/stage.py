@@ -2,7 +2,7 @@
 
 import os
 import sys
-from collections.abc import Iterator
+from collections.abc import Callable, Iterator
 from contextlib import ExitStack, contextmanager
 from dataclasses import dataclass, field
 from pathlib import Path
@@ -76,6 +76,8 @@ class Stage:
     each: int
     wrong: Path  # by how much the wall clocks of all workers are off
     forged: set[str] = field(default_factory=set)  # ids of events that are nobody's to tell
+    ailing: list[int] = field(default_factory=list)  # numbers of the vaults that are in trouble
+    fill: Callable[[], str] = str  # has an outsider fill the queue of its requests, and says how
 
     def up(self) -> RabbitNode:
         """Return a broker node that runs, by which whoever asks the broker itself does so from now on."""

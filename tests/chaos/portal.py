@@ -1,0 +1,102 @@
+"""A publisher from outside: it asks for moves until the broker takes no more, and again for what was refused."""
+
+import asyncio
+from collections.abc import Sequence
+
+from events.amqp.transport import AmqpTransport
+from events.amqp.trouble import NotTaken
+from events.transport import Message
+from schemas.envelope import enclose, serialise
+from schemas.requests import MoveRequested
+from schemas.routing import REQUESTS_EXCHANGE
+from tests.chaos.stage import Stage
+from tests.chaos.tenants import Tenants
+from twinlock.clock import SystemClock
+from twinlock.store.unit import new_id
+
+LOGIN, _SOURCE = "portal", "urn:portal"
+_MOST = 100  # requests, by which a queue with room for one has to be full
+_REQUESTS = "SELECT id, accepted, outcome FROM requests WHERE publisher = 'portal'"
+
+
+class Portal:
+    """Keep in mind what the broker has confirmed."""
+
+    def __init__(self, stage: Stage, tenants: Tenants) -> None:
+        self.taken: set[str] = set()  # ids of requests
+        self.refused: list[Message] = []
+        self._stage = stage
+        self._mailbox = f"mover@{tenants.names[0]}.example"
+        self._tenants = tenants
+        self._clock = SystemClock()
+
+    def begin(self) -> None:
+        """Get a login at the broker, and be registered."""
+        fleet = self._stage.fleet
+        fleet.node.user(fleet.vhost, LOGIN, "^$", f"^{REQUESTS_EXCHANGE}$", "^$")
+        self._tenants.insist("publisher", "add", LOGIN, "--all-tenants", "--may", "move")
+
+    def fill(self) -> str:
+        """Ask until the broker says that it does not take it."""
+        before = len(self.taken)
+        asyncio.run(self._fill())
+        return f"{len(self.taken) - before} requests taken, one refused"
+
+    def settle(self) -> None:
+        """Ask again for what was refused; there is room for it now."""
+        fleet = self._stage.fleet
+
+        def taken() -> bool:
+            asyncio.run(self._again())
+            return not self.refused
+
+        fleet.until(taken)
+
+    def wrong(self) -> list[object]:
+        """Return what was confirmed and is not done, or was done and not confirmed."""
+        found = {row["id"]: row for row in self._stage.fleet.rows(_REQUESTS)}
+        missing: list[object] = sorted(self.taken ^ found.keys())
+        return missing + [row for row in found.values() if row["outcome"] != "done"]
+
+    async def _fill(self) -> None:
+        transport = self._opened()
+        try:
+            for _ in range(_MOST):
+                if not await self._offer(transport, self._request()):
+                    return
+        finally:
+            await transport.close()
+        raise AssertionError(f"{_MOST} requests are taken by a queue that has room for one")
+
+    async def _again(self) -> None:
+        transport, waiting = self._opened(), self.refused
+        self.refused = []
+        try:
+            for message in waiting:
+                await self._offer(transport, message)
+        finally:
+            await transport.close()
+
+    async def _offer(self, transport: AmqpTransport, message: Message) -> bool:
+        """Publish until the broker has said yes or no."""
+        while not (taken := await transport.publish([message])) and not isinstance(transport.trouble, NotTaken):
+            await self._clock.sleep(0.2)
+        self._note(taken, message)
+        return bool(taken)
+
+    def _note(self, taken: Sequence[Message], message: Message) -> None:
+        if taken:
+            self.taken.add(message.id)
+        else:
+            self.refused.append(message)
+
+    def _opened(self) -> AmqpTransport:
+        url = self._stage.up().url(self._stage.fleet.vhost.name, LOGIN)
+        return AmqpTransport(url, LOGIN, _SOURCE, self._clock)
+
+    def _request(self) -> Message:
+        event, name = MoveRequested(mailbox=self._mailbox), new_id()
+        envelope = enclose(
+            event, event_id=name, source=_SOURCE, time=self._clock.now(), correlation=None, causation=None
+        )
+        return Message(LOGIN, _SOURCE, name, event.type, envelope.correlation, serialise(envelope))
