@@ -4,10 +4,11 @@ from collections.abc import Callable, Iterator
 from contextlib import contextmanager
 from typing import Any
 
-from schemas.identifiers import AlertState, PolicyHealth, Slot
+from schemas.identifiers import AlertState, Audience, PolicyHealth
 from tests.chaos.acts import Acts
 from tests.chaos.stage import STARTING, Stage
 from twinlock.custody.decision import ROOT_SLOTS
+from twinlock.keys.ports import Outcome
 
 ALERTS = """
 SELECT a.kind, a.audience, a.state, a.slot, a.times, a.detail, coalesce(t.name || '/' || p.name, a.policy) AS policy
@@ -54,7 +55,7 @@ class Episodes:
         try:
             self._stage.fleet.until(done, STARTING)
         except AssertionError as stuck:
-            raise AssertionError(f"{self._ailing()} {sorted(left())}: {self._stage.fleet.rows(ALERTS)}") from stuck
+            raise AssertionError(f"{self._stage.ailing} {sorted(left())}: {self._stage.fleet.rows(ALERTS)}") from stuck
 
     def _use(self, policy: str) -> None:
         tenant, _, name = policy.partition("/")
@@ -69,12 +70,10 @@ class Episodes:
         return self._policies - told
 
     def _fits(self, row: dict[str, Any]) -> bool:
-        ailing = self._ailing()
-        said = [f"root key {key} unavailable" in row["detail"] for key in ailing]
-        return all(said) and row["kind"] == _KINDS[len(ailing)]
-
-    def _ailing(self) -> list[Slot]:
-        return [ROOT_SLOTS[number] for number in self._stage.ailing]
+        ailing = self._stage.ailing
+        said = [f"root key {ROOT_SLOTS[number]} {outcome}" in row["detail"] for number, outcome in ailing.items()]
+        audience = Audience.ENGINEERING if Outcome.UNCLEAR in ailing.values() else Audience.CUSTOMER
+        return all(said) and (row["kind"], row["audience"]) == (_KINDS[len(ailing)], audience)
 
     def _ill(self) -> set[str]:
         """Return the policies that do not look well, or of which an alert is open."""

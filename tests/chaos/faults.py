@@ -16,10 +16,12 @@ from tests.chaos.stage import Stage, Vault
 from tests.fleet.installation import WORKERS
 from tests.servers.proxy import Proxy
 from twinlock.clock import SystemClock
+from twinlock.keys.ports import Outcome
 from twinlock.store.unit import new_id
 
 Happening = AbstractContextManager[str]
 _DAY = 86400.0
+_SEALED = Outcome.UNCLEAR  # by somebody's hand: for engineers, as long as nobody knows more
 _5XX = b"HTTP/1.1 503 Service Unavailable\r\nContent-Length: 0\r\n\r\n"
 
 
@@ -174,21 +176,23 @@ def _named(chosen: list[int]) -> str:
     return " and ".join(("left", "right")[number] for number in chosen)
 
 
-def vault(begin: Callable[[Vault], None], end: Callable[[Vault], None]) -> Callable[[Stage, Random], Happening]:
-    """Have a vault, or both, be in trouble."""
+def vault(
+    begin: Callable[[Vault], None], end: Callable[[Vault], None], outcome: Outcome = Outcome.UNAVAILABLE
+) -> Callable[[Stage, Random], Happening]:
+    """Have a vault, or both, be in trouble, which is to be taken for this outcome."""
 
     @contextmanager
     def happening(stage: Stage, order: Random) -> Iterator[str]:
         chosen = _struck(stage, order)
         for number in chosen:
             begin(stage.vaults[number])
-        stage.ailing = chosen
+        stage.ailing = dict.fromkeys(chosen, outcome)
         try:
             yield _named(chosen)
         finally:
             for number in chosen:
                 end(stage.vaults[number])
-            stage.ailing = []
+            stage.ailing = {}
 
     return happening
 
@@ -244,7 +248,7 @@ FAULTS = (
     Fault("database restarted", "database", stopped_database),
     Fault("network to database cut", "database", cut("database", _break_off)),
     Fault("database connections half open", "database", cut("database", Proxy.strand)),
-    Fault("vault sealed", "vault", vault(lambda each: each.server.seal(), lambda each: each.server.unseal())),
+    Fault("vault sealed", "vault", vault(lambda each: each.server.seal(), lambda each: each.server.unseal(), _SEALED)),
     Fault("vault slow", "vault", vault(lambda each: each.line.do(_late), _healed)),
     Fault("vault says 503", "vault", vault(lambda each: each.line.do(_says_503), _healed)),
     Fault("clocks stepped", "clock", wrong_clocks),

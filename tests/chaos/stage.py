@@ -14,6 +14,7 @@ from tests.servers.background import Line, line_to
 from tests.servers.openbao import Mount, OpenBao
 from tests.servers.postgres import Postgres
 from tests.servers.rabbitmq import RabbitNode
+from twinlock.keys.ports import Outcome
 
 DRIVER = str(Path(__file__).with_name("stepped_driver.py"))
 DATABASE = "chaos"
@@ -76,7 +77,7 @@ class Stage:
     each: int
     wrong: Path  # by how much the wall clocks of all workers are off
     forged: set[str] = field(default_factory=set)  # ids of events that are nobody's to tell
-    ailing: list[int] = field(default_factory=list)  # numbers of the vaults that are in trouble
+    ailing: dict[int, Outcome] = field(default_factory=dict)  # by number, what the keys of a vault in trouble come to
     fill: Callable[[], str] = str  # has an outsider fill the queue of its requests, and says how
 
     def up(self) -> RabbitNode:
