@@ -129,6 +129,11 @@ class Acts(Tenants):
         self.ever_denied.add(policy)
         self._stage.fleet.until(lambda: self.read(f"holder@{tenant}.example").code == 1)
 
+    def allow_well(self, tenant: str) -> None:
+        """Give both keys back while nothing is wrong, and wait until that is known: a refusal is kept for a while."""
+        self.allow(tenant)
+        self._stage.fleet.until(lambda: self.read(f"holder@{tenant}.example").code == 0)
+
     def settle(self) -> None:
         """Give everything back, and do what was not acknowledged until it is."""
         for tenant in self.names:

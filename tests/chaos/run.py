@@ -75,7 +75,7 @@ def run(plan: Plan, folder: Path, report: Report) -> None:
             portal.settle()
             for name in tenants.names:
                 tenants.deny_well(name)
-                tenants.allow(name)
+                tenants.allow_well(name)
         except AssertionError as broken:
             report.breaks("under faults", broken)
         Ending(stage, tenants, losers, portal, report, partial(look_everywhere, stage, made, kept)).look()
