@@ -247,6 +247,21 @@ async def test_law_15_older_database(log: Log) -> None:
         await log.read(lines, newest)
 
 
+async def test_law_15_begins_too_late(log: Log) -> None:
+    """Law 15: an export from behind a cut has not what goes from a database that was restored from before that cut."""
+    tables = (audit_entries, audit_seals, audit_checkpoints)
+    async with log.store.read() as reader:
+        backup = [(table, [row._asdict() for row in await reader.rows(select(table))]) for table in tables]
+    await log.prune(await log.export())
+    lines = await log.export()
+    await tampered(log.store, *(delete(table) for table in (*tables, audit_cuts)))
+    await tampered(log.store, *(insert(table).values(rows) for table, rows in backup))
+    with pytest.raises(BadExport, match="begins behind seal 2, and the database's log before that"):
+        await log.prune(lines)
+
+    assert [1, 2, 3, 4, 5] == await log.sequences("a")
+
+
 async def test_older_export(log: Log) -> None:
     """An export from before the cut, with an entry that nobody had sealed, has nothing that a pruned database lacks."""
     signed = await log.seal()
@@ -268,6 +283,14 @@ async def test_checkpoint_made_older(log: Log) -> None:
     await tampered(log.store, update(audit_checkpoints).values(at=long_ago))
     with pytest.raises(TwinlockError, match="seal 3 is not as old as its row says"):
         await log.prune(lines)
+
+
+async def test_checkpoint_put_back(log: Log) -> None:
+    """A checkpoint that a restore put back has a row that is younger than it: it is as old as it says all the same."""
+    later = log.clock.now() - timedelta(seconds=1.5 * YEAR)
+    await tampered(log.store, update(audit_checkpoints).where(audit_checkpoints.c.seal == 2).values(at=later))
+
+    assert 4 == (await log.prune(await log.export())).removed
 
 
 def test_command(tmp_path: Path, monkeypatch: pytest.MonkeyPatch, capsys: pytest.CaptureFixture[str]) -> None:

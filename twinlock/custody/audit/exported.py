@@ -41,6 +41,7 @@ class Exported:
     """Hold the part of a log that the database does not have: from seal `common` on, and what was not sealed."""
 
     common: int = 0
+    begins: int = 0  # the seal behind which the export itself begins
     sealed: list[Sealed] = field(default_factory=list)
     tail: list[Any] = field(default_factory=list)
 
@@ -67,6 +68,7 @@ async def read_export(
         begins, rest = _beginning(iter(lines))
         if begins is not None:
             inspection.begin(begins)
+            found.begins = begins.seal
             _refuse_broken(inspection)
             found.common = max(found.common, await _connected(begins, database, heads))
         entries = begins.entries if begins else 0

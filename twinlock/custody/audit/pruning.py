@@ -80,7 +80,7 @@ class Pruning:
             row = await reader.row(old.order_by(_checkpoint.seal.desc()).limit(1))
         if row is None:
             return None
-        if datetime.fromisoformat(json.loads(row.statement)["at"]) != row.at:
+        if datetime.fromisoformat(json.loads(row.statement)["at"]) >= before:  # a restore's row is the younger
             raise TwinlockError(f"the checkpoint of seal {row.seal} is not as old as its row says", hint=_HINT)
         return Signed(row.statement, row.signature)
 
@@ -88,7 +88,10 @@ class Pruning:
         wanted = Cut.of(signed, None)
         async with self.store.read() as reader:
             inspection = Inspection(self.audit_key, self.public)
+            made = await self._made(reader)
             exported = await read_export(reader, lines, inspection, Mark(0, signed))
+        if exported.begins > (made.seal if made else 0):
+            raise BadExport(f"it begins behind seal {exported.begins}, and the database's log before that")
         if exported.common < wanted.seal or exported.sealed:
             raise BadExport("it is not of this database")
         return wanted
