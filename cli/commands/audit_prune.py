@@ -12,11 +12,12 @@ from cli.failures import UsageFault
 from cli.output import Result
 from cli.session import Session
 from cli.wiring.auditing import audit_of
+from cli.wiring.marking import guard_of
 from twinlock.custody.audit.pruning import Pruning
 from twinlock.errors import TwinlockError
 
 Export = Annotated[Path, typer.Argument(metavar="FILE", help="What `twinlock audit export` wrote; keep it.")]
-Keep = Annotated[int, typer.Option("--keep", metavar="DAYS", help="Keep what is younger.")]
+Keep = Annotated[int, typer.Option("--keep", metavar="DAYS", max=36500, help="Keep what is younger.")]
 
 
 async def prune(session: Session, file: Export, keep: Keep = 400) -> Result:
@@ -27,6 +28,8 @@ async def prune(session: Session, file: Export, keep: Keep = 400) -> Result:
         raise TwinlockError(f"{place / home.AUDIT_KEY} is missing", hint="run it in the home with the vaults")
     _check_window(keep, timedelta(seconds=parts.settings.content.objects_keep))
     pruning = Pruning(parts.store, audit, home.read_audit_key(place), home.read_checkpoint_public(place))
+    async with parts.store.read() as reader:
+        await guard_of(place).check(reader)  # a restored database has its log put back first
     with open_export(file) as lines:
         pruned = await pruning.prune(session.cause, lines, parts.clock.now() - timedelta(days=keep))
     begins = pruned.begins

@@ -17,7 +17,7 @@ from twinlock.custody.audit.chain import Signed
 from twinlock.custody.audit.cut import PRUNED, ForgedCut
 from twinlock.custody.audit.exported import BadExport, Exported, read_export
 from twinlock.custody.audit.inspection import Inspection
-from twinlock.custody.audit.log import AuditLog
+from twinlock.custody.audit.log import AuditEntry, AuditLog, entry_mac
 from twinlock.custody.audit.pruning import Pruned, Pruning
 from twinlock.custody.audit.reading import PrunedAway, newest_checkpoint
 from twinlock.custody.audit.sealing import note_broken
@@ -87,9 +87,9 @@ async def test_law_15_pruned(log: Log) -> None:
     inspection = await inspected(log.store)
 
     assert pruned.begins is not None
-    assert (4, 2, 5) == (pruned.removed, pruned.begins.seal, pruned.begins.entries)
-    assert [4, 5, 6] == await log.sequences("a")
-    assert [2, 3] == await log.sequences("b")  # its newest stayed: a number is never given twice
+    assert (3, 2, 5) == (pruned.removed, pruned.begins.seal, pruned.begins.entries)
+    assert [3, 4, 5, 6] == await log.sequences("a")
+    assert [2, 3] == await log.sequences("b")  # the last one stayed: a number is never given twice
     assert [] == inspection.breaks
     assert (5, 5, 0) == (inspection.pruned, inspection.entries, inspection.unsealed)
 
@@ -103,7 +103,7 @@ async def test_law_15_pruned_again(log: Log) -> None:
     pruned = await log.prune(lines := await log.export())
 
     assert '{"begins":{' == lines[0][:11]
-    assert (4, 9) == (pruned.removed, pruned.begins and pruned.begins.entries)
+    assert (3, 9) == (pruned.removed, pruned.begins and pruned.begins.entries)
     assert [] == (await inspected(log.store)).breaks
     assert 0 == (await log.prune(lines)).removed
 
@@ -194,6 +194,57 @@ async def test_law_15_another_cut(log: Log) -> None:
     await tampered(log.store, insert(audit_cuts).values(seal=newest, writer=row.writer, sequence=row.sequence))
 
     assert f"seal {newest} is not where the log may begin" == str((await inspected(log.store)).breaks[0])
+
+
+@pytest.mark.parametrize("dormant", ["a", "b"])
+async def test_law_15_kept_entries(log: Log, dormant: str) -> None:
+    """Law 15: what stays of the past is found edited, removed, written anew in its number, and added to."""
+    await log.prune(await log.export())
+    last = {"a": 3, "b": 2}[dormant]
+    mine = (audit_entries.c.writer == dormant, audit_entries.c.sequence == last)
+    async with log.store.read() as reader:
+        row = await reader.row(select(audit_entries).where(*mine))
+    assert row is not None
+    was = row._asdict()
+    again = AuditEntry("key-opened", "acme", None, {"number": 99})
+    anew = {**was, "detail": again.detail, "mac": entry_mac(KEY, dormant, last, row.at, again)}
+    edited, more = {**was, "tenant_id": "evil"}, {**was, "sequence": 1}
+
+    for rows, reason in (
+        ([edited], f"entry {last} of {dormant} is not as its writer left it"),
+        ([], f"entry {last} of {dormant} is missing"),
+        ([anew], "seal 2 does not fit the entries that are kept of its past"),
+        ([was, more], f"entry 1 of {dormant} is not as its writer left it"),
+    ):
+        await tampered(log.store, delete(audit_entries).where(*mine), *(insert(audit_entries).values(r) for r in rows))
+
+        assert reason == str((await inspected(log.store)).breaks[0])
+
+
+async def test_clock_stepped(log: Log) -> None:
+    """What was sealed under a clock that was far back is not old: what comes before it in the chain is young."""
+    log.clock.advance(-3 * YEAR)
+    await log.seal(a=1)
+    log.clock.advance(3 * YEAR)
+    pruned = await log.prune(await log.export())
+
+    assert 2 == (pruned.begins and pruned.begins.seal)
+
+
+async def test_restored_meanwhile(log: Log, monkeypatch: pytest.MonkeyPatch) -> None:
+    """A log that was put back between proof and cut is not cut."""
+    proven = Pruning._proven
+
+    async def slow(*parts: Any) -> Any:
+        found = await proven(*parts)
+        await tampered(log.store, update(audit_seals).where(audit_seals.c.number == 2).values(head=bytes(32)))
+        return found
+
+    monkeypatch.setattr(Pruning, "_proven", slow)
+    with pytest.raises(TwinlockError, match="changed meanwhile"):
+        await log.prune(await log.export())
+
+    assert [1, 2, 3, 4, 5] == await log.sequences("a")
 
 
 async def test_kept_checkpoints(log: Log) -> None:
@@ -290,7 +341,7 @@ async def test_checkpoint_put_back(log: Log) -> None:
     later = log.clock.now() - timedelta(seconds=1.5 * YEAR)
     await tampered(log.store, update(audit_checkpoints).where(audit_checkpoints.c.seal == 2).values(at=later))
 
-    assert 4 == (await log.prune(await log.export())).removed
+    assert 3 == (await log.prune(await log.export())).removed
 
 
 def test_command(tmp_path: Path, monkeypatch: pytest.MonkeyPatch, capsys: pytest.CaptureFixture[str]) -> None:
@@ -312,7 +363,7 @@ def test_command(tmp_path: Path, monkeypatch: pytest.MonkeyPatch, capsys: pytest
     again = twinlock("audit", "export", file)
     verified = twinlock("audit", "verify")
 
-    assert 0 < whole["exported"] == pruned["removed"] == pruned["pruned"] == verified["pruned"]
+    assert 1 < whole["exported"] == pruned["removed"] + 1 == pruned["pruned"] == verified["pruned"]
     assert (True, 2) == (verified["intact"], verified["entries"])  # the record of the cut, and the tenant since
     assert (True, 2) == (again["intact"], again["exported"])
     assert 0 == twinlock("audit", "prune", file)["removed"]

@@ -1,8 +1,9 @@
 """Where the log begins once its past was exported and pruned: behind a checkpoint, as an entry of the log records."""
 
 import json
-from collections.abc import Mapping
+from collections.abc import Iterable, Mapping
 from dataclasses import dataclass
+from hashlib import sha256
 from typing import Any
 
 from sqlalchemy import select
@@ -48,6 +49,19 @@ class Cut:
             return self.record.kind == PRUNED and recorded and known and is_genuine(mac_key, self.record)
         except (BadSignature, *UNREADABLE):
             return False
+
+    def has_kept(self, kept: Iterable[Any]) -> bool:
+        """Say whether these are the entries of which the record says that they stay."""
+        try:
+            return bool(self.record.detail["kept"] == digest_of(kept))
+        except UNREADABLE:
+            return False
+
+
+def digest_of(kept: Iterable[Any]) -> str:
+    """Return the SHA-256 of the entries that stay of what lies before a cut: each writer's last one."""
+    named = sorted((entry.writer, entry.sequence, entry.mac) for entry in kept)
+    return sha256(b"".join(f"{writer}\0{sequence}\0".encode() + mac for writer, sequence, mac in named)).hexdigest()
 
 
 class ForgedCut(TwinlockError):

@@ -82,8 +82,10 @@ async def read_export(
                 run = Run(number, writer, members[0].sequence, members[-1].sequence, members[0].sealed_at, entries)
                 inspection.take_seal(run, members[0].head, members, _signed(newest, number))
             _refuse_broken(inspection)
-            if number is not None and number >= found.common:
-                _keep(found, Sealed(run, members[0].head, members), None if found.sealed else await heads.at(number))
+            if number is not None:
+                head = None if found.sealed else await heads.at(number)  # also of what is pruned: asked, none times out
+                if number >= found.common:
+                    _keep(found, Sealed(run, members[0].head, members), head)
     except UNREADABLE as unreadable:
         raise BadExport("a line of it can't be read") from unreadable
     if whole and newest.seal > inspection.seals:

@@ -68,6 +68,19 @@ class Inspection:
         for signed in checkpoints:
             self._check_signed(signed)
 
+    def take_left(self, entries: Sequence[Any]) -> None:
+        """Check entries that are still there of what lies before the cut."""
+        for entry in entries:
+            if not _genuine(self.mac_key, entry):
+                self.breaks.append(Break("is not as its writer left it", entry.writer, entry.sequence))
+
+    def check_kept(self, cut: Cut, kept: Sequence[Any]) -> None:
+        """Check each writer's last entry before the cut: without it a number could be given twice."""
+        missing = sorted(cut.positions.keys() - {entry.writer for entry in kept})
+        self.breaks += [Break("is missing", writer, cut.positions[writer]) for writer in missing]
+        if not missing and not cut.has_kept(kept):
+            self.breaks.append(Break("does not fit the entries that are kept of its past", seal=cut.seal))
+
     def take_seal(self, run: Run, head: bytes, entries: Sequence[Any], checkpoints: Iterable[Signed]) -> None:
         """Check the next seal, the entries that are there in its range, and what was signed of it."""
         before = len(self.breaks)

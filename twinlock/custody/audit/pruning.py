@@ -5,20 +5,20 @@ that is deleted little by little. Whoever is cut off goes on with the next call.
 """
 
 import json
-from collections.abc import Collection, Iterable, Iterator, Mapping, Sequence
+from collections.abc import Iterable, Iterator, Sequence
 from dataclasses import dataclass
 from datetime import datetime
 from hashlib import sha256
 from typing import TYPE_CHECKING, Any
 
-from sqlalchemy import Column, Row, delete, insert, select
+from sqlalchemy import Row, delete, func, insert, select
 
 from twinlock.custody.audit.chain import Signed
-from twinlock.custody.audit.cut import PRUNED, Cut, checked_cut
+from twinlock.custody.audit.cut import PRUNED, Cut, checked_cut, digest_of
 from twinlock.custody.audit.exported import BadExport, read_export
 from twinlock.custody.audit.inspection import Inspection
 from twinlock.custody.audit.log import AuditEntry, AuditLog, Scalar
-from twinlock.custody.audit.sealing import is_broken, lock_chain, writers
+from twinlock.custody.audit.sealing import is_broken, lock_chain
 from twinlock.custody.revocation.mark import Mark
 from twinlock.errors import TwinlockError
 from twinlock.store.pruning import prune
@@ -75,9 +75,12 @@ class Pruning:
             if await is_broken(reader):
                 raise TwinlockError("the audit log is not intact", hint=_HINT)
             made = await self._made(reader)
-            begins = _checkpoint.seal > (made.seal if made else 0)
-            old = select(audit_checkpoints).where(_checkpoint.at < before, begins)
-            row = await reader.row(old.order_by(_checkpoint.seal.desc()).limit(1))
+            behind = _checkpoint.seal > (made.seal if made else 0)
+            # Clocks step: what follows a young one is not old, whatever it says.
+            young = await reader.scalar(select(func.min(_checkpoint.seal)).where(_checkpoint.at >= before, behind))
+            old = behind if young is None else _checkpoint.seal < young
+            newest = select(audit_checkpoints).where(behind, old).order_by(_checkpoint.seal.desc()).limit(1)
+            row = await reader.row(newest)
         if row is None:
             return None
         if datetime.fromisoformat(json.loads(row.statement)["at"]) >= before:  # a restore's row is the younger
@@ -102,8 +105,10 @@ class Pruning:
             made = await self._made(unit)
             if made is not None and made.seal >= wanted.seal:
                 return  # somebody else was faster
+            await _refuse_changed(unit, wanted)
             said: dict[str, Scalar] = {"seal": wanted.seal, "head": wanted.head.hex(), "entries": wanted.entries}
-            said |= {"export": export, "sender": unit.sender}  # the SHA-256 of what has the past
+            # the SHA-256 of the file that has the past, and of what stays of it
+            said |= {"export": export, "kept": digest_of(await _stays(unit, wanted)), "sender": unit.sender}
             sequence = await self.audit.append(unit, AuditEntry(PRUNED, None, None, said))
             await unit.execute(insert(audit_cuts).values(seal=wanted.seal, writer=self.audit.writer, sequence=sequence))
 
@@ -114,37 +119,35 @@ def _digesting(lines: Iterable[str], digest: "Hash") -> Iterator[str]:
         yield line
 
 
+async def _refuse_changed(reader: Reader, wanted: Cut) -> None:
+    """Raise where the chain is another one than when it was held against the export, as after a restore."""
+    head = await reader.scalar(select(_seal.head).where(_seal.number == wanted.seal))
+    signed = await reader.scalar(select(_checkpoint.signature).where(_checkpoint.seal == wanted.seal))
+    if await is_broken(reader) or head != wanted.head or signed != wanted.signed.signature:
+        raise TwinlockError("the audit log has changed meanwhile", hint="repeat it")
+
+
+async def _stays(reader: Reader, cut: Cut) -> Sequence[Row[Any]]:
+    found = [
+        await reader.row(select(audit_entries).where(_entry.writer == writer, _entry.sequence == place))
+        for writer, place in cut.positions.items()
+    ]
+    if None in found:
+        raise TwinlockError("the audit log is not intact", hint=_HINT)
+    return [row for row in found if row is not None]
+
+
 async def remove(store: Store, cut: Cut) -> int:
     """Delete what lies before a cut, and return how many entries that were.
 
-    Of every writer its newest entry and seal stay: they say which number is next, also of one that is silent for years.
+    Of every writer its last entry and seal stay: they say which number is next, also of one that is silent for years.
     """
-    async with store.read() as reader:
-        kept = _Kept(
-            await _newest(reader, _entry.sequence, _entry.sequence),
-            {cut.seal, *(await _newest(reader, _seal.number, _seal.last)).values()},
-        )
     gone = after = 0
     while seals := await _next(store, after, cut.seal):
-        gone += await _remove(store, seals, kept)
+        gone += await _remove(store, seals, cut)
         after = seals[-1].number
     await prune(store, _checkpoint.seal, cut.seal)
     return gone
-
-
-@dataclass(frozen=True, slots=True)
-class _Kept:
-    entries: Mapping[str, int]  # by writer
-    seals: Collection[int]
-
-
-async def _newest(reader: Reader, number: Column[int], order: Column[int]) -> dict[str, int]:
-    """Return a number of every writer's newest row in a table, by an index however long that is."""
-    table = number.table
-    return {
-        writer: await reader.scalar(select(number).where(table.c.writer == writer).order_by(order.desc()).limit(1))
-        for writer in await writers(reader, table)
-    }
 
 
 async def _next(store: Store, after: int, last: int) -> Sequence[Row[Any]]:
@@ -153,13 +156,13 @@ async def _next(store: Store, after: int, last: int) -> Sequence[Row[Any]]:
         return await reader.rows(old.order_by(_seal.number).limit(BATCH))
 
 
-async def _remove(store: Store, seals: Sequence[Row[Any]], kept: _Kept) -> int:
+async def _remove(store: Store, seals: Sequence[Row[Any]], cut: Cut) -> int:
     gone = 0
     async with store.begin(Cause(new_id())) as unit:
         for seal in seals:
-            last = min(seal.last, kept.entries[seal.writer] - 1)
-            covered = (_entry.writer == seal.writer, _entry.sequence.between(seal.first, last))
+            place = cut.positions[seal.writer]
+            covered = (_entry.writer == seal.writer, _entry.sequence.between(seal.first, min(seal.last, place - 1)))
             gone += (await unit.execute(delete(audit_entries).where(*covered))).rowcount
-        numbers = {seal.number for seal in seals}.difference(kept.seals)
+        numbers = [seal.number for seal in seals if seal.last != cut.positions[seal.writer]]
         await unit.execute(delete(audit_seals).where(_seal.number.in_(numbers)))
     return gone

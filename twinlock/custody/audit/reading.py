@@ -53,10 +53,10 @@ def _page(after: int) -> Any:
     return select(audit_seals).where(_seal.number > after).order_by(_seal.number).limit(PAGE)
 
 
-async def _tail(reader: Reader, writer: str, place: int) -> AsyncIterator[Sequence[Any]]:
+async def _tail(reader: Reader, writer: str, place: int, last: int = 2**62) -> AsyncIterator[Sequence[Any]]:
     if misplaced := await _entries(reader, writer, _entry.sequence < 1):
         yield misplaced
-    while entries := await _entries(reader, writer, _entry.sequence > max(place, 0), PAGE):
+    while entries := await _entries(reader, writer, _entry.sequence.between(max(place, 0) + 1, last), PAGE):
         yield entries
         place = entries[-1].sequence
 
@@ -89,6 +89,7 @@ async def inspect(reader: Reader, inspection: Inspection, kept: Mapping[int, Sig
         raise PrunedAway(f"seal {old[0]} was pruned: the log begins behind seal {begins}", hint=_HINT)
     if cut:
         inspection.begin(cut, [kept[begins]] if begins in kept else [])
+        await _inspect_left(reader, inspection, cut)
     async for piece in walk(reader, cut):
         if piece.seal is None:
             inspection.take_tail(piece.writer, piece.entries)
@@ -100,6 +101,16 @@ async def inspect(reader: Reader, inspection: Inspection, kept: Mapping[int, Sig
     stored = await reader.rows(select(_checkpoint.seal))
     told = {*kept, *(row.seal for row in stored)}
     inspection.end({seal for seal in told if seal > begins} - seen)
+
+
+async def _inspect_left(reader: Reader, inspection: Inspection, cut: Cut) -> None:
+    """Look at what is there of the past: each writer's last entry, and what is still to be deleted."""
+    stays = []
+    for writer, place in cut.positions.items():
+        async for entries in _tail(reader, writer, 0, place):
+            inspection.take_left(entries)
+            stays += [entry for entry in entries if entry.sequence == place]
+    inspection.check_kept(cut, stays)
 
 
 async def _signed(reader: Reader, number: int, kept: Mapping[int, Signed]) -> list[Signed]:
