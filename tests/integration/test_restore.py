@@ -156,7 +156,9 @@ def test_forged_entries(home: Home) -> None:
     home.restore()
     lines = Path(log).read_text().splitlines(keepends=True)
     changed = [line.replace("policy-revoked", "policy-restored") for line in lines]
-    for name, forged in (("changed", changed), ("gap", lines[:3] + lines[4:]), ("end", lines[:-1])):
+    deep = ["[" * 100_000 + "\n", *lines]
+    forgeries = {"changed": changed, "gap": lines[:3] + lines[4:], "end": lines[:-1], "deep": deep}
+    for name, forged in forgeries.items():
         said = home.refused("restore", "check", "--entries", home.file(name, "".join(forged)))
 
         assert said.startswith("the exported log can't be used: "), name

@@ -66,13 +66,12 @@ class Landing:
 
     decision: Decision
     lent: Lent | None = None
-    heard: str | None = None
+    found: tuple[SlotVerdict, ...] = ()
 
-    def with_heard(self, verdicts: Sequence[SlotVerdict]) -> "Landing":
+    def with_found(self, verdicts: tuple[SlotVerdict, ...]) -> "Landing":
         """Keep what the root keys said to this attempt."""
-        heard = heard_from(verdicts)
-        lent = None if self.lent is None else replace(self.lent, heard=heard)
-        return replace(self, lent=lent, heard=heard)
+        lent = None if self.lent is None else replace(self.lent, heard=heard_from(verdicts))
+        return replace(self, lent=lent, found=verdicts)
 
 
 class Attempts:
@@ -115,16 +114,16 @@ class Attempts:
             decision = await self._decide(view, asker, outcomes, until, root_only)
         if decision.result is Result.SERVE_BY_AVAILABILITY_KEY:
             landing = await self._by_availability_key(view, asker, decision, outcomes, until, epoch)
-            return landing.with_heard(found.verdicts)
+            return landing.with_found(found.verdicts)
         if decision.result is Result.SERVE and found.key is not None:
             landing = Landing(decision, self._keep(view, found.key, found.slot, epoch))
-            return landing.with_heard(found.verdicts)
+            return landing.with_found(found.verdicts)
         wipe(found.key)  # revoked while its vaults answered
         if decision.result is Result.REFUSE and not root_only:
             if any(verdict.says_something for verdict in found.verdicts):
                 self._remember(view, asker, decision)
             await self._tell(view, decision, outcomes, asker.cause)
-        return Landing(decision).with_heard(found.verdicts)
+        return Landing(decision).with_found(found.verdicts)
 
     async def fresh_root_key(self, view: View, asker: Asker, until: float) -> Lent:
         """Have a root key unwrap at this moment, whatever is cached (law 6); the caller wipes the key."""
@@ -132,13 +131,12 @@ class Attempts:
             found = await self._ask(view, asker, until)
         except TimeoutError:
             raise not_yet(view.policy) from None
-        heard = heard_from(found.verdicts)
         with wiped_on_failure(found.key):
             view = await self.learn(view.stored, found, asker.cause)
             decision = view.decide(asker, view.standing.now(found.verdicts), root_only=True)
             if decision.result is not Result.SERVE or found.key is None:
-                raise needs_root(view.policy, decision, heard)
-        generation = view.stored.generation
+                raise needs_root(view.policy, decision, found.verdicts)
+        generation, heard = view.stored.generation, heard_from(found.verdicts)
         return Lent(found.key, generation, OpenedBy.ROOT_KEY, "vault", found.slot, once=True, heard=heard)
 
     async def _ask(self, view: View, asker: Asker, until: float) -> Unwrapped:

@@ -22,7 +22,8 @@ from twinlock.keys.uris import vault_of
 
 log = logging.getLogger(__name__)
 
-_CLASSIFIER = "guards/1"
+CLASSIFIER = "guards/1"
+LIMITS = frozenset({"asked to wait", "budget", "rate limit"})  # what holds calls back though the vault may well answer
 
 
 class Calling(Enum):
@@ -198,4 +199,4 @@ class Guards:
 
     def _cut_off(self, vault: str, uri: str, raw: str, detail: str) -> NoReturn:
         self._observer.held_back(vault, raw)
-        raise Unavailable(detail, uri=uri, raw=raw, classifier=_CLASSIFIER, counts=False)
+        raise Unavailable(detail, uri=uri, raw=raw, classifier=CLASSIFIER, counts=False)

@@ -8,9 +8,9 @@ from schemas.identifiers import PolicyState
 from twinlock.custody.attempt import Attempts, Landing, Lent
 from twinlock.custody.cache import OpenedBy
 from twinlock.custody.decision import Result
+from twinlock.custody.errors import KeyNotYet
 from twinlock.custody.fate import Fate, fate
 from twinlock.custody.flight import SingleFlight
-from twinlock.custody.policies import Policy
 from twinlock.custody.port import Asker
 from twinlock.custody.refusing import needs_root, not_yet, refused
 from twinlock.custody.settings import CustodySettings
@@ -41,13 +41,13 @@ class PolicyKeyOpener:
             if isinstance(found, Lent):
                 return found
             if self._clock.monotonic() + pause >= until:
-                raise not_yet(found)
+                raise found
             await self._clock.sleep(pause)
             pause = min(2 * pause, self._settings.retry_pause_cap)
 
     async def _try(
         self, policy_id: str, generation: int | None, asker: Asker, until: float, root_only: bool
-    ) -> Lent | Policy:
+    ) -> Lent | KeyNotYet:
         while True:
             view = await self._attempts.load(policy_id, generation)
             found = self._at_hand(view, asker, root_only)
@@ -55,9 +55,9 @@ class PolicyKeyOpener:
                 return found
             landing, led = await self._fly(view, asker, until, root_only)
             if landing.decision.result is Result.REFUSE:
-                raise (needs_root if root_only else refused)(view.policy, landing.decision, landing.heard)
+                raise (needs_root if root_only else refused)(view.policy, landing.decision, landing.found)
             if landing.decision.result is Result.WAIT:
-                return view.policy
+                return not_yet(view.policy, landing.found)
             if led and landing.lent is not None:
                 return landing.lent
             # A follower finds the key in the cache; one opened for a single call was the leader's alone.

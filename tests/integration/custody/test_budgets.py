@@ -4,7 +4,8 @@ from typing import TYPE_CHECKING
 
 import pytest
 
-from twinlock.custody.errors import KeyNotYet
+from schemas.identifiers import AvailabilityMode
+from twinlock.custody.errors import KeyNotYet, KeyRefused
 from twinlock.custody.port import USER, ContainerRef, service
 from twinlock.custody.settings import GuardSettings
 
@@ -33,9 +34,21 @@ async def test_background_pauses_itself(custody: "Custody") -> None:
     spent = custody.asked("p") - before
 
     assert 0 < spent <= BUDGET.tenant_burst * BUDGET.reserve
-    with pytest.raises(KeyNotYet):
+    with pytest.raises(KeyNotYet, match="the tenant's budget of vault calls is spent"):  # and not: no vault answers
         await custody.open(ref, BACKGROUND)
     await custody.open(ref, USER)
 
     custody.clock.advance(BUDGET.tenant_burst * REFILL)
     await custody.open(ref, BACKGROUND)
+
+
+async def test_refused_for_the_moment(custody: "Custody") -> None:
+    """What is refused because a budget is spent says so, and not that two vaults failed that nobody asked."""
+    policy = await custody.policy("p", mode=AvailabilityMode.NONE)
+    ref = await custody.container(policy)
+    custody.restart(dep_key_ttl=1.0, keep_seconds=1.0, guards=BUDGET)
+    with pytest.raises(KeyRefused) as refusal:
+        await again_and_again(custody, ref)
+
+    assert "the tenant's budget of vault calls is spent for the moment" in refusal.value.detail
+    assert "try again in a few seconds" == refusal.value.hint

@@ -16,7 +16,7 @@ from twinlock.store.tables.custody import audit_checkpoints, audit_cuts, audit_e
 from twinlock.store.unit import Reader
 
 PRUNED = "audit-pruned"  # the entry that records a cut
-UNREADABLE = (TypeError, ValueError, OverflowError, AttributeError, KeyError)
+UNREADABLE = (TypeError, ValueError, OverflowError, AttributeError, KeyError, RecursionError)
 
 
 @dataclass(frozen=True, slots=True)

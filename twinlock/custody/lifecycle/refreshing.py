@@ -97,7 +97,7 @@ class PolicyKeyRefresher:
         view = await self._attempts.learn(view.stored, found, asker.cause)
         decision = view.decide(asker, view.standing.now(found.verdicts), root_only=True)
         if found.key is None or view.policy.state is not PolicyState.ACTIVE:
-            raise needs_root(view.policy, decision, heard_from(found.verdicts))
+            raise needs_root(view.policy, decision, found.verdicts)
         return found.key
 
     async def _pins(self, policy_id: str) -> Mapping[tuple[Slot, str], str]:
