@@ -18,6 +18,10 @@ Every answer of a vault is `ok` or one of five classes:
 - `misconfigured`: our own credential, address or setup is wrong;
 - `corrupt`: the vault answered, and the bytes do not decrypt or do not match.
 
+A call that a limit of ours holds back, be it a tenant's budget, a vault's rate or a vault's own wish to be left alone,
+counts as `unavailable` and proves nothing. Where that kept us from asking either vault, the refusal names the limit
+instead of the reason in the table, and to try again in a few seconds is all there is to do.
+
 The order of the two slots never matters. A `denied` or `corrupt` holds through outages, restarts and other processes
 until that key itself unwraps again.
 
