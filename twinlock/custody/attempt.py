@@ -66,12 +66,12 @@ class Landing:
 
     decision: Decision
     lent: Lent | None = None
-    found: tuple[SlotVerdict, ...] = ()
+    verdicts: tuple[SlotVerdict, ...] = ()
 
-    def with_found(self, verdicts: tuple[SlotVerdict, ...]) -> "Landing":
+    def with_verdicts(self, verdicts: tuple[SlotVerdict, ...]) -> "Landing":
         """Keep what the root keys said to this attempt."""
         lent = None if self.lent is None else replace(self.lent, heard=heard_from(verdicts))
-        return replace(self, lent=lent, found=verdicts)
+        return replace(self, lent=lent, verdicts=verdicts)
 
 
 class Attempts:
@@ -114,16 +114,16 @@ class Attempts:
             decision = await self._decide(view, asker, outcomes, until, root_only)
         if decision.result is Result.SERVE_BY_AVAILABILITY_KEY:
             landing = await self._by_availability_key(view, asker, decision, outcomes, until, epoch)
-            return landing.with_found(found.verdicts)
+            return landing.with_verdicts(found.verdicts)
         if decision.result is Result.SERVE and found.key is not None:
             landing = Landing(decision, self._keep(view, found.key, found.slot, epoch))
-            return landing.with_found(found.verdicts)
+            return landing.with_verdicts(found.verdicts)
         wipe(found.key)  # revoked while its vaults answered
         if decision.result is Result.REFUSE and not root_only:
             if any(verdict.says_something for verdict in found.verdicts):
                 self._remember(view, asker, decision)
             await self._tell(view, decision, outcomes, asker.cause)
-        return Landing(decision).with_found(found.verdicts)
+        return Landing(decision).with_verdicts(found.verdicts)
 
     async def fresh_root_key(self, view: View, asker: Asker, until: float) -> Lent:
         """Have a root key unwrap at this moment, whatever is cached (law 6); the caller wipes the key."""

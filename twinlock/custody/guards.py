@@ -10,7 +10,7 @@ from collections import defaultdict
 from collections.abc import Iterator
 from contextlib import contextmanager
 from contextvars import ContextVar
-from enum import Enum
+from enum import Enum, StrEnum
 from typing import NoReturn
 
 from twinlock.custody.observing import Observer, Unobserved
@@ -23,7 +23,15 @@ from twinlock.keys.uris import vault_of
 log = logging.getLogger(__name__)
 
 CLASSIFIER = "guards/1"
-LIMITS = frozenset({"asked to wait", "budget", "rate limit"})  # what holds calls back though the vault may well answer
+
+
+class Guard(StrEnum):
+    """Name what holds a call back; all but the breaker do so though the vault may well answer."""
+
+    ASKED_TO_WAIT = "asked to wait"
+    BREAKER = "breaker"
+    BUDGET = "budget"
+    RATE_LIMIT = "rate limit"
 
 
 class Calling(Enum):
@@ -172,18 +180,18 @@ class Guards:
         who = _calling.get()
         # Probes end what is denied: whoever has a vault ask us to wait could put off the end of a neighbour's key.
         if who is not Calling.CUSTODIAN and self._clock.monotonic() < self._asked_to_wait.get(vault, 0.0):
-            self._cut_off(vault, uri, "asked to wait", f"vault {vault} has asked not to be called for a while")
+            self._cut_off(vault, uri, Guard.ASKED_TO_WAIT, f"vault {vault} has asked not to be called for a while")
         if not breaker.lets(uri):
-            self._cut_off(vault, uri, "breaker", f"vault {vault} did not answer of late")
+            self._cut_off(vault, uri, Guard.BREAKER, f"vault {vault} did not answer of late")
         reserve = self._settings.reserve if who is Calling.SERVICE else 0.0
         # For the same reason nobody's calls may spend what probes need.
         budget = None if who is Calling.CUSTODIAN else self._budgets[tenant_id]
         if budget is not None and not budget.has(reserve):
             breaker.undecided(uri)
-            self._cut_off(vault, uri, "budget", "the tenant's budget of vault calls is spent for the moment")
+            self._cut_off(vault, uri, Guard.BUDGET, "the tenant's budget of vault calls is spent for the moment")
         if not self._rates[vault].take(reserve):
             breaker.undecided(uri)
-            self._cut_off(vault, uri, "rate limit", f"vault {vault} is called as often as it may be")
+            self._cut_off(vault, uri, Guard.RATE_LIMIT, f"vault {vault} is called as often as it may be")
         if budget is not None:
             budget.take(reserve)  # a call that the vault's rate holds back costs its tenant's people nothing
 
@@ -197,6 +205,6 @@ class Guards:
             self._breakers[vault] = Breaker(self._clock, vault, settings.breaker_failures, settings.breaker_pause)
         return self._breakers[vault]
 
-    def _cut_off(self, vault: str, uri: str, raw: str, detail: str) -> NoReturn:
-        self._observer.held_back(vault, raw)
-        raise Unavailable(detail, uri=uri, raw=raw, classifier=CLASSIFIER, counts=False)
+    def _cut_off(self, vault: str, uri: str, guard: Guard, detail: str) -> NoReturn:
+        self._observer.held_back(vault, guard.value)
+        raise Unavailable(detail, uri=uri, raw=guard.value, classifier=CLASSIFIER, counts=False)

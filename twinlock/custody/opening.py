@@ -55,9 +55,9 @@ class PolicyKeyOpener:
                 return found
             landing, led = await self._fly(view, asker, until, root_only)
             if landing.decision.result is Result.REFUSE:
-                raise (needs_root if root_only else refused)(view.policy, landing.decision, landing.found)
+                raise (needs_root if root_only else refused)(view.policy, landing.decision, landing.verdicts)
             if landing.decision.result is Result.WAIT:
-                return not_yet(view.policy, landing.found)
+                return not_yet(view.policy, landing.verdicts)
             if led and landing.lent is not None:
                 return landing.lent
             # A follower finds the key in the cache; one opened for a single call was the leader's alone.

@@ -8,6 +8,7 @@ from schemas.identifiers import AvailabilityMode
 from twinlock.custody.errors import KeyNotYet, KeyRefused
 from twinlock.custody.port import USER, ContainerRef, service
 from twinlock.custody.settings import GuardSettings
+from twinlock.keys.ports import Outcome
 
 if TYPE_CHECKING:
     from tests.integration.custody.conftest import Custody
@@ -52,3 +53,19 @@ async def test_refused_for_the_moment(custody: "Custody") -> None:
 
     assert "the tenant's budget of vault calls is spent for the moment" in refusal.value.detail
     assert "try again in a few seconds" == refusal.value.hint
+
+
+async def test_silent_vaults(custody: "Custody") -> None:
+    """Vaults that are left alone because they did not answer are still named as what fails: no limit of ours is."""
+    ref = await custody.container(await custody.policy("p", mode=AvailabilityMode.NONE))
+    custody.restart(guards=GuardSettings(breaker_failures=1, breaker_pause=36_000.0))
+    custody.hold("p", Outcome.UNAVAILABLE, Outcome.UNAVAILABLE)
+    for _ in range(2):  # the second time is the one try of each pause
+        with pytest.raises(KeyRefused):
+            await custody.open(ref)
+        custody.clock.advance(600)
+    asked = custody.asked("p")
+    with pytest.raises(KeyRefused, match="the vault of neither root key answers"):
+        await custody.open(ref)
+
+    assert asked == custody.asked("p")
