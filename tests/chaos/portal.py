@@ -9,7 +9,7 @@ from events.transport import Message
 from schemas.envelope import enclose, serialise
 from schemas.requests import MoveRequested
 from schemas.routing import REQUESTS_EXCHANGE
-from tests.chaos.stage import Stage
+from tests.chaos.stage import STARTING, Stage
 from tests.chaos.tenants import Tenants
 from twinlock.clock import SystemClock
 from twinlock.store.unit import new_id
@@ -31,10 +31,12 @@ class Portal:
         self._clock = SystemClock()
 
     def begin(self) -> None:
-        """Get a login at the broker, and be registered."""
+        """Get a login at the broker, be registered, and have one request confirmed while nothing is wrong."""
         fleet = self._stage.fleet
         fleet.node.user(fleet.vhost, LOGIN, "^$", f"^{REQUESTS_EXCHANGE}$", "^$")
         self._tenants.insist("publisher", "add", LOGIN, "--all-tenants", "--may", "move")
+        self.refused.append(self._request())
+        self.settle()
 
     def fill(self) -> str:
         """Ask until the broker says that it does not take it."""
@@ -79,8 +81,12 @@ class Portal:
 
     async def _offer(self, transport: AmqpTransport, message: Message) -> bool:
         """Publish until the broker has said yes or no."""
-        while not (taken := await transport.publish([message])) and not isinstance(transport.trouble, NotTaken):
-            await self._clock.sleep(0.2)
+        try:
+            async with asyncio.timeout(STARTING):
+                while not (taken := await transport.publish([message])) and not isinstance(transport.trouble, NotTaken):
+                    await self._clock.sleep(0.2)
+        except TimeoutError:
+            raise AssertionError(f"the broker says neither yes nor no: {transport.trouble}") from None
         self._note(taken, message)
         return bool(taken)
 
