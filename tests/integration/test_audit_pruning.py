@@ -221,6 +221,39 @@ async def test_law_15_kept_entries(log: Log, dormant: str) -> None:
         assert reason == str((await inspected(log.store)).breaks[0])
 
 
+async def test_law_15_kept_seals(log: Log) -> None:
+    """Law 15: a seal that is kept of the past is found gone or changed, and one that somebody adds to it as well."""
+    await log.prune(await log.export())
+    async with log.store.read() as reader:
+        row = await reader.row(select(audit_seals).where(audit_seals.c.writer == "b"))
+    assert row is not None
+    was = row._asdict()
+    ends = "entry 2 of b is not where its seals end"
+    for rows, reason in (
+        ([], ends),
+        ([{**was, "last": 9}], ends),
+        ([was, {**was, "number": 0, "writer": "zoe"}], "seal 0 has no place in the log"),
+        ([{**was, "writer": "zoe"}], ends),
+    ):
+        gone = delete(audit_seals).where(audit_seals.c.writer.in_(("b", "zoe")))
+        await tampered(log.store, gone, *(insert(audit_seals).values(r) for r in rows))
+
+        assert reason == str((await inspected(log.store)).breaks[0])
+    with pytest.raises(TwinlockError, match="the audit log is not intact"):
+        await log.prune(await log.export())
+
+
+async def test_law_15_edited_before(log: Log) -> None:
+    """Law 15: an entry that would stay is no part of a cut where it is not as its writer left it."""
+    lines = await log.export()
+    mine = (audit_entries.c.writer == "b", audit_entries.c.sequence == 2)
+    await tampered(log.store, update(audit_entries).where(*mine).values(tenant_id="evil"))
+    with pytest.raises(TwinlockError, match="the audit log is not intact"):
+        await log.prune(lines)
+
+    assert [1, 2] == await log.sequences("b")
+
+
 async def test_clock_stepped(log: Log) -> None:
     """What was sealed under a clock that was far back is not old: what comes before it in the chain is young."""
     log.clock.advance(-3 * YEAR)

@@ -74,12 +74,22 @@ class Inspection:
             if not _genuine(self.mac_key, entry):
                 self.breaks.append(Break("is not as its writer left it", entry.writer, entry.sequence))
 
-    def check_kept(self, cut: Cut, kept: Sequence[Any]) -> None:
-        """Check each writer's last entry before the cut: without it a number could be given twice."""
+    def check_kept(self, cut: Cut, kept: Sequence[Any], sealed: Mapping[str, int | None], stranger: int | None) -> None:
+        """Check each writer's last entry before the cut, and how far its seals reach there.
+
+        Without them a number could be given twice, or an entry sealed twice or never. A `stranger` is a seal of a
+        writer of whom the cut knows nothing.
+        """
         missing = sorted(cut.positions.keys() - {entry.writer for entry in kept})
         self.breaks += [Break("is missing", writer, cut.positions[writer]) for writer in missing]
         if not missing and not cut.has_kept(kept):
             self.breaks.append(Break("does not fit the entries that are kept of its past", seal=cut.seal))
+        ends = sorted(cut.positions.items())
+        self.breaks += [
+            Break("is not where its seals end", writer, place) for writer, place in ends if sealed.get(writer) != place
+        ]
+        if stranger is not None:
+            self.breaks.append(Break("has no place in the log", seal=stranger))
 
     def take_seal(self, run: Run, head: bytes, entries: Sequence[Any], checkpoints: Iterable[Signed]) -> None:
         """Check the next seal, the entries that are there in its range, and what was signed of it."""

@@ -17,7 +17,7 @@ from twinlock.custody.audit.chain import Signed
 from twinlock.custody.audit.cut import PRUNED, Cut, checked_cut, digest_of
 from twinlock.custody.audit.exported import BadExport, read_export
 from twinlock.custody.audit.inspection import Inspection
-from twinlock.custody.audit.log import AuditEntry, AuditLog, Scalar
+from twinlock.custody.audit.log import AuditEntry, AuditLog, Scalar, is_genuine
 from twinlock.custody.audit.sealing import is_broken, lock_chain
 from twinlock.custody.revocation.mark import Mark
 from twinlock.errors import TwinlockError
@@ -108,9 +108,20 @@ class Pruning:
             await _refuse_changed(unit, wanted)
             said: dict[str, Scalar] = {"seal": wanted.seal, "head": wanted.head.hex(), "entries": wanted.entries}
             # the SHA-256 of the file that has the past, and of what stays of it
-            said |= {"export": export, "kept": digest_of(await _stays(unit, wanted)), "sender": unit.sender}
+            said |= {"export": export, "kept": digest_of(await self._stays(unit, wanted)), "sender": unit.sender}
             sequence = await self.audit.append(unit, AuditEntry(PRUNED, None, None, said))
             await unit.execute(insert(audit_cuts).values(seal=wanted.seal, writer=self.audit.writer, sequence=sequence))
+
+    async def _stays(self, reader: Reader, cut: Cut) -> Sequence[Row[Any]]:
+        """Return each writer's last entry before a cut; raise where one is gone, or is not as it was written."""
+        found = [
+            await reader.row(select(audit_entries).where(_entry.writer == writer, _entry.sequence == place))
+            for writer, place in cut.positions.items()
+        ]
+        genuine = [row for row in found if row is not None and is_genuine(self.audit_key, row)]
+        if len(genuine) < len(found):
+            raise TwinlockError("the audit log is not intact", hint=_HINT)
+        return genuine
 
 
 def _digesting(lines: Iterable[str], digest: "Hash") -> Iterator[str]:
@@ -125,16 +136,6 @@ async def _refuse_changed(reader: Reader, wanted: Cut) -> None:
     signed = await reader.scalar(select(_checkpoint.signature).where(_checkpoint.seal == wanted.seal))
     if await is_broken(reader) or head != wanted.head or signed != wanted.signed.signature:
         raise TwinlockError("the audit log has changed meanwhile", hint="repeat it")
-
-
-async def _stays(reader: Reader, cut: Cut) -> Sequence[Row[Any]]:
-    found = [
-        await reader.row(select(audit_entries).where(_entry.writer == writer, _entry.sequence == place))
-        for writer, place in cut.positions.items()
-    ]
-    if None in found:
-        raise TwinlockError("the audit log is not intact", hint=_HINT)
-    return [row for row in found if row is not None]
 
 
 async def remove(store: Store, cut: Cut) -> int:
@@ -160,7 +161,9 @@ async def _remove(store: Store, seals: Sequence[Row[Any]], cut: Cut) -> int:
     gone = 0
     async with store.begin(Cause(new_id())) as unit:
         for seal in seals:
-            place = cut.positions[seal.writer]
+            place = cut.positions.get(seal.writer)
+            if place is None:
+                raise TwinlockError("the audit log is not intact", hint=_HINT)
             covered = (_entry.writer == seal.writer, _entry.sequence.between(seal.first, min(seal.last, place - 1)))
             gone += (await unit.execute(delete(audit_entries).where(*covered))).rowcount
         numbers = [seal.number for seal in seals if seal.last != cut.positions[seal.writer]]

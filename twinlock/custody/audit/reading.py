@@ -89,7 +89,10 @@ async def inspect(reader: Reader, inspection: Inspection, kept: Mapping[int, Sig
         raise PrunedAway(f"seal {old[0]} was pruned: the log begins behind seal {begins}", hint=_HINT)
     if cut:
         inspection.begin(cut, [kept[begins]] if begins in kept else [])
-        await _inspect_left(reader, inspection, cut)
+        if cut.is_genuine(inspection.mac_key, inspection.public):
+            await _inspect_left(reader, inspection, cut)
+        else:
+            cut = None  # its places are whoever's who forged it
     async for piece in walk(reader, cut):
         if piece.seal is None:
             inspection.take_tail(piece.writer, piece.entries)
@@ -104,13 +107,17 @@ async def inspect(reader: Reader, inspection: Inspection, kept: Mapping[int, Sig
 
 
 async def _inspect_left(reader: Reader, inspection: Inspection, cut: Cut) -> None:
-    """Look at what is there of the past: each writer's last entry, and what is still to be deleted."""
-    stays = []
+    """Look at what is there of the past: each writer's last entry and seal, and what is still to be deleted."""
+    stays, sealed = [], {}
     for writer, place in cut.positions.items():
         async for entries in _tail(reader, writer, 0, place):
             inspection.take_left(entries)
             stays += [entry for entry in entries if entry.sequence == place]
-    inspection.check_kept(cut, stays)
+        own = (_seal.writer == writer, _seal.number <= cut.seal)
+        sealed[writer] = await reader.scalar(select(func.max(_seal.last)).where(*own))
+    strangers = (_seal.number <= cut.seal, _seal.writer.not_in(list(cut.positions)))
+    stranger = await reader.scalar(select(func.min(_seal.number)).where(*strangers))
+    inspection.check_kept(cut, stays, sealed, stranger)
 
 
 async def _signed(reader: Reader, number: int, kept: Mapping[int, Signed]) -> list[Signed]:
