@@ -15,6 +15,7 @@ from typing import Any
 from uuid import uuid4
 
 from aiohttp import web
+from azure.keyvault.keys._shared import HttpChallengeCache
 from cryptography.hazmat.primitives import hashes
 from cryptography.hazmat.primitives.asymmetric import padding, rsa
 
@@ -300,6 +301,8 @@ def tls(certificates: Certificates) -> ssl.SSLContext:
 @asynccontextmanager
 async def key_vault(certificates: Certificates, generate: Callable[[], rsa.RSAPrivateKey]) -> AsyncIterator[KeyVault]:
     """Run a vault."""
+    # The vendor's library keeps for the whole process what a host and port demanded, and ports come again.
+    HttpChallengeCache.clear()
     vault = KeyVault(generate)
     runner = web.AppRunner(vault.application())
     await runner.setup()
