@@ -83,7 +83,7 @@ class Bench:
         (made,) = await self.custodian.make_container_keys([ref], seen.policy_id, Asker(service("bench"), cause))
         async with self.store.begin(cause) as unit:
             locked = await containers.lock_as_read(unit, seen)
-            await order(unit, locked, locked.policy_id, await generations.switch(unit, locked, made, ()))
+            await order(unit, locked, locked.policy_id, await generations.renew(unit, locked, made))
         await announced.wait()
 
     @asynccontextmanager

@@ -52,7 +52,7 @@ class Moving:
             await answer(unit, plan.received.asked, RequestOutcome.REFUSED, {"hint": refused.hint}, refused.detail)
             return
         locked = await containers.lock_as_read(unit, plan.seen)
-        left = await generations.switch(unit, locked, plan.stored, ())
+        left = await generations.renew(unit, locked, plan.stored)
         await order(unit, locked, locked.policy_id, left, self.consumer)
         said = f"{left} {self.what} to re-encrypt"
         await answer(unit, plan.received.asked, RequestOutcome.DONE, {self.what: left}, said)

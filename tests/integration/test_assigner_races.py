@@ -13,6 +13,7 @@ from schemas.identifiers import MailboxKind, RequestOutcome
 from schemas.names import DEP_ASSIGNER, MAILBOX_REENCRYPTOR
 from schemas.requests import AssignmentRequested, MoveRequested, RefreshRequested
 from twinlock.content.mailboxes import NewMailbox
+from twinlock.custody.errors import CustodianSilent
 from twinlock.custody.port import USER, Asker, ContainerRef, WrappedContainerKey
 from twinlock.store.tables.content import container_keys, containers
 from twinlock.store.tables.custody import policies, policy_keys, root_keys
@@ -170,6 +171,30 @@ async def test_damaged_key_in_a_roll(world: "World", pump: "Pump") -> None:
     await settled(world, pump)
 
     assert [("service-policy", 2), ("service-policy", 2)] == await wraps(world)
+    assert [2] == await generations(world, "service-policy")
+
+
+async def test_move_in_the_middle_of_a_roll(world: "World", pump: "Pump", monkeypatch: pytest.MonkeyPatch) -> None:
+    """A move does not wait for a roll that gets no answer: it is done, and the roll finds nothing left to bring."""
+    await world.mailbox(ONE, b"one", b"two")
+    await with_roots(world, "service-policy")
+
+    async def _silent(*args: Any) -> Any:
+        raise CustodianSilent
+
+    monkeypatch.setattr(world.custodian, "rewrap_containers", _silent)
+    await pump.publisher.request(RefreshRequested(policy="service", new_policy_key=True))
+    await pump.run()
+    rolling = await wraps(world)
+    outcome, said, _ = await pump.ask(MoveRequested(mailbox=ONE))
+
+    assert [("service-policy", 1)] == rolling
+    assert (RequestOutcome.DONE, {"items": 2}) == (outcome, dict(said))
+    assert [("service-policy", 2)] == await wraps(world)
+    assert 2 == (await world.mailboxes.show(ONE)).items_encrypted
+
+    await settled(world, pump)
+
     assert [2] == await generations(world, "service-policy")
 
 

@@ -10,6 +10,7 @@ from sqlalchemy.exc import IntegrityError
 
 from twinlock.content import containers, generations
 from twinlock.content.adding import Draft
+from twinlock.content.generations import Switch
 from twinlock.content.objects import claim_intents
 from twinlock.content.plain import BytesPlain
 from twinlock.content.reencrypt import Applied
@@ -36,8 +37,7 @@ async def switch(world: "World", policy: str) -> None:
     rewrapped = await world.custodian.rewrap_containers(old, policy, WORKER)
     (made,) = await world.custodian.make_container_keys([seen.ref(seen.newest.number + 1)], policy, WORKER)
     async with world.store.begin(CAUSE) as unit:
-        locked = await containers.lock_as_read(unit, seen)
-        await generations.switch(unit, locked, made, rewrapped)
+        await generations.switch_all(unit, [Switch(seen, made, tuple(rewrapped))])
 
 
 async def step(world: "World", cursor: str = "") -> tuple[Applied, str]:
@@ -321,7 +321,7 @@ async def test_move_needs_no_rewrap(world: "World") -> None:
         seen = await containers.find_mailbox(reader, A)
     (made,) = await world.custodian.make_container_keys([seen.ref(2)], seen.policy_id, WORKER)
     async with world.store.begin(CAUSE) as unit:
-        left = await generations.switch(unit, await containers.lock_as_read(unit, seen), made, ())
+        left = await generations.renew(unit, await containers.lock_as_read(unit, seen), made)
 
     assert 2 == left
     assert 2 == await finish(world)

@@ -13,6 +13,7 @@ from schemas.facts import AlertRaised, SiteReencrypted
 from schemas.identifiers import RequestOutcome
 from schemas.names import SITE_REENCRYPTOR
 from schemas.requests import AssignmentRequested, RefreshRequested, SiteMoveRequested
+from twinlock.custody.errors import CustodianSilent
 from twinlock.custody.port import USER, Asker, ContainerRef, OpenedKey
 from twinlock.store.tables.content import container_keys, files
 from twinlock.store.tables.custody import root_keys
@@ -83,6 +84,28 @@ async def test_rollout_in_the_middle_of_a_move(world: "World", pump: "Pump", sit
     assert (DONE, 1) == (outcome, said["assigned"])
     assert [(3, EUROPE, 1, 12)] == await generations(world)
     assert TREE == await world.tree(site)
+
+
+async def test_move_in_the_middle_of_a_roll(
+    world: "World", pump: "Pump", site: str, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """A move does not wait for a new TIK that gets no answer: the roll finds nothing left to bring along."""
+    await pump.ask(AssignmentRequested(policy=EUROPE, geos=("EUR",)))
+
+    async def _silent(*args: object) -> None:
+        raise CustodianSilent
+
+    monkeypatch.setattr(world.custodian, "rewrap_containers", _silent)
+    await pump.publisher.request(RefreshRequested(policy=EUROPE, new_policy_key=True))
+    await pump.run()
+    outcome, said, _ = await pump.ask(MOVE)
+    await _resume(world)
+    await pump.run()
+
+    assert (DONE, {"files": 12}) == (outcome, dict(said))
+    assert [(3, EUROPE, 2, 12)] == await generations(world)
+    assert TREE == await world.tree(site)
+    assert await pump.at_rest()
 
 
 @pytest.mark.parametrize("wanted", [MOVE, AssignmentRequested(policy=EUROPE, geos=("EUR",))])

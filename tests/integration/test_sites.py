@@ -15,6 +15,7 @@ from twinlock.content import containers, generations
 from twinlock.content.containers import Ambiguous
 from twinlock.content.deleting import delete_files
 from twinlock.content.filing import FileDraft
+from twinlock.content.generations import Switch
 from twinlock.content.site_export import SiteExport, SiteExporter
 from twinlock.content.site_import import SiteImporter, SiteReport
 from twinlock.content.sites import NewSite
@@ -60,8 +61,7 @@ async def new_key(world: "World", site: str, policy: str = SITES) -> None:
     refs = [seen.ref(number) for number in sorted(seen.live)]
     rewrapped = await world.custodian.rewrap_containers(refs, policy, ASKER) if policy != seen.policy_id else []
     async with world.store.begin(CAUSE) as unit:
-        locked = await containers.lock_as_read(unit, seen)
-        await generations.switch(unit, locked, made, rewrapped)
+        await generations.switch_all(unit, [Switch(seen, made, tuple(rewrapped))])
 
 
 async def live(world: "World", site: str) -> list[int]:

@@ -38,17 +38,16 @@ async def add_first(unit: Unit, stored: WrappedContainerKey) -> None:
     await add_generation(unit, stored)
 
 
-async def switch(
-    unit: Unit, locked: Container, newest: WrappedContainerKey, rewrapped: Sequence[WrappedContainerKey]
-) -> int:
-    """Put a locked container under a new generation, and its old ones under the same policy; it protects at once.
+async def renew(unit: Unit, locked: Container, newest: WrappedContainerKey) -> int:
+    """Put a locked container under a new generation within its policy; it protects at once.
 
-    A container that stays under the same policy key needs no rewrap: `rewrapped` is empty then. Return how many items
-    are still under older generations; those that are empty are destroyed here.
+    Nothing is rewrapped, so that a move needs no roll that is under way to get on: what an older policy key wraps is
+    re-encrypted, or that roll brings it along. Return how many items are still under older generations; those that are
+    empty are destroyed here. Raise `StaleRead` where the key was made under another policy.
     """
-    if {key.ref.generation for key in rewrapped} != set(locked.live if _leaves(locked, newest) else ()):
+    if newest.policy_id != locked.policy_id:
         raise StaleRead
-    await _switch(unit, [locked], [newest], rewrapped)
+    await _switch(unit, [locked], [newest], ())
     return locked.items
 
 
@@ -100,12 +99,6 @@ async def _destroy_replaced(unit: Unit, ids: Sequence[str]) -> None:
     key = container_keys.c
     newest = select(containers.c.newest_generation).where(containers.c.id == key.container_id).scalar_subquery()
     await unit.execute(delete(container_keys).where(key.container_id.in_(ids), key.generation < newest, ~_used()))
-
-
-def _leaves(locked: Container, newest: WrappedContainerKey) -> bool:
-    """Tell whether any live generation is wrapped by another policy key than the newest will be."""
-    target = (newest.policy_id, newest.policy_key_generation)
-    return any((key.policy_id, key.policy_key_generation) != target for key in locked.generations)
 
 
 async def destroy_empty(unit: Unit, locked: Container, candidates: Sequence[int]) -> bool:

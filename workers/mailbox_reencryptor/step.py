@@ -47,20 +47,18 @@ class ReencryptStep(Step[Prepared | Switch]):
         return await self._work.plan(job, asker)
 
     async def _moved(self, job: Job, asker: Asker) -> Switch | None:
-        """Have a new key made where the keys answer, unless a roll is under way, which brings one anyhow."""
+        """Have a new key made, unless an assignment to another policy came in between, which brings one anyhow."""
         async with self._store.read() as reader:
             seen = await containers.load(reader, job.container_id or "")
         if seen is None or seen.policy_id != job.policy_id:
             return None
         (made,) = await self._custodian.make_container_keys([seen.ref(seen.newest.number + 1)], seen.policy_id, asker)
-        target = (made.policy_id, made.policy_key_generation)
-        same = all((key.policy_id, key.policy_key_generation) == target for key in seen.generations)
-        return Switch(seen, made, ()) if same else None
+        return Switch(seen, made, ())
 
     async def _apply(self, unit: Unit, job: Job, step: Prepared | Switch) -> None:
         if isinstance(step, Switch):
             locked = await containers.lock_as_read(unit, step.seen)
-            left = await generations.switch(unit, locked, step.newest, step.rewrapped)
+            left = await generations.renew(unit, locked, step.newest)
             await jobs.begin_again(unit, job, left, overdue.MOVED)
         else:
             await self._work.apply(unit, job, step)
