@@ -8,7 +8,7 @@ from datetime import UTC, datetime, timedelta
 from pathlib import Path
 from unittest import mock
 
-from cli.main import main
+from cli.entry import main
 from twinlock.clock import SystemClock
 
 

@@ -10,7 +10,7 @@ import signal
 import sys
 from itertools import count
 
-from cli.main import main
+from cli.entry import main
 from twinlock.crashpoints import CrashPoint, arm
 
 

@@ -9,7 +9,7 @@ import sys
 from pathlib import Path
 from typing import Any
 
-from cli.main import main
+from cli.entry import main
 from schemas import envelope
 from schemas.envelope import Envelope, enclose
 from schemas.event import Event

@@ -9,7 +9,7 @@ from pathlib import Path
 from typing import Any
 from unittest import mock
 
-from cli.main import main
+from cli.entry import main
 
 
 def gate(reached: Path, opened: Path) -> None:

@@ -11,7 +11,7 @@ from dataclasses import replace
 from pathlib import Path
 from typing import Any
 
-from cli.main import main
+from cli.entry import main
 from events.handler import Handler, Received
 from schemas.event import Event
 from schemas.facts import ReencryptionWoken
