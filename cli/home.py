@@ -66,6 +66,8 @@ def check(home: Path) -> None:
         if not (home / SECRETS / key).is_file():
             _refuse_lost_half(home / SECRETS / key, home / public)
             raise NotInitialised(home)
+    if not has_checkpoint_public(home):  # which a backup of `secrets` leaves out, and init makes of the other half
+        raise NotInitialised(home)
     refuse_network_home(home)
 
 
@@ -132,7 +134,14 @@ def read_checkpoint_key(folder: Path) -> SigningKey:
 
 def read_checkpoint_public(home: Path) -> bytes:
     """Return the public key of the checkpoints; raise where it is missing or damaged."""
-    return _read_public(home / CHECKPOINT_PUBLIC, "enroll audit_sealer from this home")
+    return _read_public(
+        home / CHECKPOINT_PUBLIC, "bring it from the home where audit_sealer was enrolled, or enroll it from this one"
+    )
+
+
+def has_checkpoint_public(home: Path) -> bool:
+    """Tell whether this home can check what was signed of the audit log."""
+    return (home / CHECKPOINT_PUBLIC).is_file()
 
 
 def read_certificate_key(folder: Path) -> SigningKey:

@@ -43,6 +43,9 @@ def check_secrets(settings: Settings, worker: str) -> None:
             f"{settings.home / home.AUDIT_KEY} is missing: {worker} needs the home with the vaults",
             hint="name the home that twinlock init has made: --home DIR",
         )
+    if worker in (CUSTODIAN, RECOVERY_HANDLER) and not home.has_checkpoint_public(settings.home):
+        public = settings.home / home.CHECKPOINT_PUBLIC
+        log.warning("%s is missing: without it no checkpoint moves the mark of this home on (docs/backup.md)", public)
 
 
 async def until_reached(settings: Settings, worker: str, health: Health) -> None:

@@ -13,6 +13,7 @@ from cli.main import run
 from tests.integration.test_audit_sealing import CAUSE, KEY, SIGNER, Crash, inspected, sealer, tampered, write
 from twinlock.clock import ManualClock, SystemClock
 from twinlock.custody.audit import pruning
+from twinlock.custody.audit.believing import LogKeys
 from twinlock.custody.audit.chain import Signed
 from twinlock.custody.audit.cut import PRUNED, ForgedCut
 from twinlock.custody.audit.exported import BadExport, Exported, read_export
@@ -27,6 +28,7 @@ from twinlock.store.tables.custody import audit_checkpoints, audit_cuts, audit_e
 from twinlock.store.unit import Store
 
 YEAR = 365 * 86400
+KEYS = LogKeys(KEY, SIGNER.public)
 
 
 class Log:
@@ -302,11 +304,11 @@ async def test_older_mark(log: Log) -> None:
     log.clock.advance(2 * YEAR)
     await log.prune(await log.export())
     async with log.store.read() as reader:
-        assert "" == await lacking(reader, Mark(0, old))
+        assert "" == await lacking(reader, Mark(0, old), KEYS)
 
     await tampered(log.store, delete(audit_seals).where(audit_seals.c.number == 5), delete(audit_cuts))
     async with log.store.read() as reader:
-        assert "it lacks seal 5 of the audit log" == await lacking(reader, Mark(0, newest))
+        assert "it lacks seal 5 of the audit log" == await lacking(reader, Mark(0, newest), KEYS)
 
 
 async def test_law_15_older_database(log: Log) -> None:

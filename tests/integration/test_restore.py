@@ -2,6 +2,8 @@
 
 import json
 import shutil
+import sqlite3
+from contextlib import closing
 from pathlib import Path
 from typing import Any
 
@@ -54,6 +56,11 @@ class Home:
     def restore(self) -> None:
         """Bring the copy back."""
         shutil.copyfile(self.folder / "backup.db", self.home / "twinlock.db")
+
+    def change(self, statement: str) -> None:
+        """Change the database as whoever holds its file can."""
+        with closing(sqlite3.connect(self.home / "twinlock.db")) as database, database:
+            database.execute(statement)
 
     def keep(self) -> tuple[str, str]:
         """Export the log and the newest checkpoint, and return both files."""
@@ -221,6 +228,28 @@ def test_loss_accepted_in_part(home: Home) -> None:
     assert (1, []) == (found["replayed"], found["unreplayed"])
     assert "revoked" == home("policy", "show", "acme/p")["state"]
     assert NOTHING == home("restore", "check")
+    assert home("audit", "verify")["intact"]
+
+
+def test_law_15_forged_checkpoint(home: Home) -> None:
+    """Law 15: a checkpoint that somebody else wrote has nothing served, and no mark made of it, until it is gone."""
+    mark, out = home.mark.read_bytes(), str(home.folder / "out")
+    home.change("INSERT INTO audit_checkpoints SELECT 1000000, at, statement, signature FROM audit_checkpoints LIMIT 1")
+    told = "the audit log's newest checkpoint, that of seal 1000000, is not one that was signed of it"
+
+    assert told == home.refused("mailbox", "export", "ann@acme.example", out)
+    assert told == home.refused("restore", "check")
+    assert told == home.refused("restore", "check", "--accept-loss", "there is none")
+    assert "seal 1000000 is missing, and a checkpoint tells of it" in home.refused("audit", "verify")
+    waits = home("status")["waits_for_a_person"][0]
+
+    assert (f"nothing is served: {told}", "twinlock audit verify") == (waits["about"], waits["next"])
+    assert mark == home.mark.read_bytes()
+
+    home.change("DELETE FROM audit_checkpoints WHERE seal = 1000000")
+
+    assert 9 == home("mailbox", "export", "ann@acme.example", out)["exported"]
+    assert mark != home.mark.read_bytes()
     assert home("audit", "verify")["intact"]
 
 

@@ -19,6 +19,10 @@ class KeyRefused(CustodyError):
     """Say that the decision table refuses; asking again helps only after something changed."""
 
 
+class Distrusted(KeyRefused):
+    """Say that nothing is served from the database as it is: it is an older one, or forged."""
+
+
 class KeyNotYet(CustodyError):
     """Say that the evidence was not complete within the deadline; asking again may be served (law 5)."""
 

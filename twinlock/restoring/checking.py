@@ -4,6 +4,7 @@ from collections.abc import Iterable, Sequence
 from dataclasses import dataclass, field, replace
 from datetime import timedelta
 
+from twinlock.custody.audit.believing import LogKeys
 from twinlock.custody.audit.exported import Exported, read_export
 from twinlock.custody.audit.inspection import Inspection
 from twinlock.custody.audit.log import AuditEntry, AuditLog, Scalar
@@ -51,11 +52,11 @@ class Restoring:
     async def check(self, cause: Cause, lines: Iterable[str] | None) -> Checked:
         """Replay from an exported log what the database lacks; raise where it lacks something that is not there."""
         wanted = await self._look()
-        if not self.lacked:
-            await self._agree()
-            return Checked()
         if wanted is None:
             raise TwinlockError(self.lacked, hint=_NO_MARK)
+        if not self.lacked:
+            await self._agree(wanted)
+            return Checked()
         if lines is None:
             raise TwinlockError(f"the database was restored from a backup: {self.lacked}", hint=_NO_ENTRIES)
         return await self._replay(cause, await self._read(lines, wanted), wanted)
@@ -79,7 +80,7 @@ class Restoring:
         elif kept.seal > wanted.seal:
             wanted = replace(wanted, signed=kept.signed)
         async with self.store.read() as reader:
-            self.lacked = await lacking(reader, wanted)
+            self.lacked = await lacking(reader, wanted, self._keys)
         return wanted
 
     async def _read(self, lines: Iterable[str], wanted: Mark, *, whole: bool = True) -> Exported:
@@ -101,9 +102,10 @@ class Restoring:
                 _refuse_untold(filled, placed)
             await fill(unit, filled)
             await self._note(unit, len(back.lost), came, filled, accepted)
-            if not accepted and (lacks := await lacking(unit, wanted)):
+            if not accepted and (lacks := await lacking(unit, wanted, self._keys)):
                 raise TwinlockError(f"even with that export {lacks}", hint=_SHORT)
-        await self._agree()
+            await newest(unit, self._keys)  # where no mark can be made of it, nothing of this is done
+        await self._agree(Mark() if accepted else wanted)
         return Checked(self.lacked, len(back.lost), came.replayed, tuple(came.unreplayed))
 
     async def _note(self, unit: Unit, lost: int, came: Came, filled: Sequence[int], accepted: str) -> None:
@@ -115,9 +117,13 @@ class Restoring:
         detail = {**said, FILLED_NUMBERS: filled} if filled else said
         await self.audit.append(unit, *came.audited, AuditEntry(kind, None, None, detail))
 
-    async def _agree(self) -> None:
+    async def _agree(self, known: Mark) -> None:
         async with self.store.read() as reader:
-            self.marks.write(await newest(reader))
+            self.marks.write(known.moved_on(await newest(reader, self._keys)))
+
+    @property
+    def _keys(self) -> LogKeys:
+        return LogKeys(self.audit_key, self.public)
 
 
 def _refuse_untold(filled: Sequence[int], placed: Placed) -> None:

@@ -10,18 +10,19 @@ from cli.commands import alerts
 from cli.commands.policy_documents import describe, name_of
 from cli.commands.status import details
 from cli.commands.status.access import endangered, read_access
-from cli.commands.status.waiting import restored, waiting
+from cli.commands.status.waiting import distrusted, waiting
 from cli.home import has_audit_key
 from cli.output import Result, Table, fields
 from cli.session import Session
-from cli.wiring.marking import marks_of
+from cli.wiring.marking import log_keys_of, marks_of
 from events import dead_letters
 from events.home_lock import HomeLock
 from twinlock.approvals.rows import list_approvals
+from twinlock.custody.audit.believing import ForgedCheckpoint
 from twinlock.custody.fate import bound_seconds, revoked_bound_seconds
 from twinlock.custody.policies import list_policies
 from twinlock.custody.revocation import revocations
-from twinlock.custody.revocation.mark import lacking
+from twinlock.custody.revocation.mark import lacking, newest
 from twinlock.store.unit import Reader
 from workers.alert_emitter import reading
 
@@ -74,10 +75,18 @@ async def _read(reader: Reader, session: Session) -> dict[str, Any]:
 
 
 async def _restore(reader: Reader, session: Session) -> list[dict[str, Any]]:
-    """Describe that the database is older than the mark of this home, if it is: then nothing is served."""
+    """Describe that the database is older than the mark of this home, or forged, if so: then nothing is served."""
     place = session.parts.settings.home
-    lacks = await lacking(reader, marks_of(place).read()) if has_audit_key(place) else ""
-    return [restored(lacks)] if lacks else []
+    if not has_audit_key(place):
+        return []
+    keys = log_keys_of(place)
+    if lacks := await lacking(reader, marks_of(place).read(), keys):
+        return [distrusted("restore", lacks, "twinlock restore check")]
+    try:
+        await newest(reader, keys)
+    except ForgedCheckpoint as forged:
+        return [distrusted("audit log", forged.detail, "twinlock audit verify")]
+    return []
 
 
 def _home(session: Session) -> dict[str, Any]:

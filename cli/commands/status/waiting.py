@@ -25,15 +25,15 @@ def waiting(
     return found + [_alert(alert) for alert in critical if alert["kind"] != "dead-letter"]
 
 
-def restored(lacks: str) -> dict[str, Any]:
-    """Describe that nothing is served until somebody has seen to a restore."""
+def distrusted(what: str, why: str, command: str) -> dict[str, Any]:
+    """Describe that nothing is served until somebody has seen to a restore, or a forgery."""
     return {
-        "what": "restore",
+        "what": what,
         "id": None,
         "tenant": None,
-        "about": f"nothing is served: {lacks}",
+        "about": f"nothing is served: {why}",
         "due": None,
-        "next": "twinlock restore check",
+        "next": command,
     }
 
 

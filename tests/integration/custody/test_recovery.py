@@ -565,7 +565,7 @@ async def test_law_16_another_policys_key(desk: Desk) -> None:
 async def test_law_16_restored(desk: Desk) -> None:
     """Law 16: on a restored database no root key is asked for a request that may have been cancelled since."""
     await desk.ready()
-    desk.recovering._guard = RestoreGuard(MemoryMarks())
+    desk.recovering._guard = RestoreGuard(MemoryMarks(), lambda: None)
 
     with pytest.raises(KeyRefused, match="restored"):
         await desk.recovering.examine("p", desk.custody.asker(SERVICE))

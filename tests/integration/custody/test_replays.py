@@ -14,7 +14,7 @@ from twinlock.custody.audit import exported
 from twinlock.custody.audit.log import AuditLog
 from twinlock.custody.lifecycle import purging
 from twinlock.custody.revocation import revocations
-from twinlock.custody.revocation.mark import MemoryMarks, Restored, RestoreGuard
+from twinlock.custody.revocation.mark import MemoryMarks, Restored
 from twinlock.errors import TwinlockError
 from twinlock.store.tables.approvals import approvals
 from twinlock.store.tables.custody import (
@@ -101,7 +101,7 @@ async def test_changed_since(
     place = await Backup(custody).begin()
     await place.change(*lost)
     lines = await place.lose()
-    another = RestoreGuard(MemoryMarks(place.marks.read()))
+    another = place.guard(MemoryMarks(place.marks.read()))
     await place.change(*since)
     async with custody.store.read() as reader:
         with pytest.raises(Restored):

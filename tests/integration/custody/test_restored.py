@@ -12,6 +12,7 @@ from cli.wiring.marking import make_mark, marks_of
 from schemas.identifiers import PolicyState
 from twinlock.approvals.acting import Approvals
 from twinlock.approvals.settings import ApprovalSettings
+from twinlock.custody.audit.believing import LogKeys
 from twinlock.custody.audit.chain import moment
 from twinlock.custody.audit.log import AuditEntry, AuditLog
 from twinlock.custody.audit.reading import walk
@@ -21,7 +22,7 @@ from twinlock.custody.errors import KeyRefused
 from twinlock.custody.lifecycle.recovering import LocalRecovering
 from twinlock.custody.port import NewRoot, RecoveryOrder
 from twinlock.custody.revocation import revocations
-from twinlock.custody.revocation.mark import Mark, MemoryMarks, Restored, RestoreGuard
+from twinlock.custody.revocation.mark import Mark, Marks, MemoryMarks, Restored, RestoreGuard
 from twinlock.errors import NotFound
 from twinlock.keys.signing import SigningKey
 from twinlock.restoring.checking import Checked, Restoring
@@ -53,8 +54,12 @@ class Installation:
         self.custody, self.store = custody, custody.store
         self.key, self.marks = SigningKey.generate(), MemoryMarks(Mark())
         self.audit = AuditLog(self.store, "custodian", MAC_KEY, custody.clock)
-        vaults, guard = VaultDirectory({"memory": custody.vault}), RestoreGuard(self.marks)
+        vaults, guard = VaultDirectory({"memory": custody.vault}), self.guard(self.marks)
         self.custodian = LocalCustodian(self.store, vaults, custody.provider, self.audit, custody.clock, guard=guard)
+
+    def guard(self, marks: Marks) -> RestoreGuard:
+        """Return what holds this database against the mark of some home."""
+        return RestoreGuard(marks, lambda: LogKeys(MAC_KEY, self.key.public))
 
     async def seal(self) -> None:
         """Seal and sign what was written, and let the custodian see it."""
@@ -185,9 +190,9 @@ async def test_every_mark_moves_on(custody: "Custody") -> None:
     own, operators = MemoryMarks(Mark()), MemoryMarks(Mark())
     vaults = VaultDirectory({"memory": custody.vault})
     second = LocalRecovering(
-        custody.store, vaults, custody.provider, place.audit, custody.clock, guard=RestoreGuard(own)
+        custody.store, vaults, custody.provider, place.audit, custody.clock, guard=place.guard(own)
     )
-    acts = Approvals(custody.store, place.audit, ApprovalSettings(), tells=False, guard=RestoreGuard(operators))
+    acts = Approvals(custody.store, place.audit, ApprovalSettings(), tells=False, guard=place.guard(operators))
     await place.seal()
     before = len(await custody.audit())
     await place.revoke()
@@ -331,7 +336,7 @@ async def test_recovery_waits_for_the_check(custody: "Custody") -> None:
     await place.revoke()
     await place.seal()
     await go_back(custody.store, 1, 1)
-    vaults, guard = VaultDirectory({"memory": custody.vault}), RestoreGuard(place.marks)
+    vaults, guard = VaultDirectory({"memory": custody.vault}), place.guard(place.marks)
     second = LocalRecovering(custody.store, vaults, custody.provider, place.audit, custody.clock, guard=guard)
     order = RecoveryOrder("r", "p", (NewRoot("memory://x/a", "1", "f"), NewRoot("memory://y/b", "1", "f")))
     with pytest.raises(Restored):

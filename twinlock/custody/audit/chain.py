@@ -13,9 +13,11 @@ import struct
 from collections.abc import Iterable, Mapping
 from dataclasses import dataclass
 from datetime import UTC, datetime, timedelta
+from functools import lru_cache
 from hashlib import sha256
+from typing import Any
 
-from twinlock.keys.signing import SigningKey, fingerprint
+from twinlock.keys.signing import BadSignature, SigningKey, fingerprint, verify
 
 GENESIS = bytes(32)
 LINK = b"twinlock.audit-seal.v1\x00"
@@ -75,6 +77,33 @@ class Signed:
 
     statement: bytes
     signature: bytes
+
+    @property
+    def seal(self) -> int:
+        """Return the number of the seal that it is about."""
+        return int(self._said["seal"])
+
+    @property
+    def head(self) -> bytes:
+        """Return the head of the chain at that seal."""
+        return bytes.fromhex(self._said["head"])
+
+    def is_by(self, public: bytes) -> bool:
+        """Say whether the holder of the private key signed it, and it names that key."""
+        return _is_by(self, public) and bool(self._said["key"] == fingerprint(public).hex())
+
+    @property
+    def _said(self) -> Any:
+        return json.loads(self.statement)
+
+
+@lru_cache(maxsize=8)  # a home's mark and the newest one are looked at every few seconds
+def _is_by(signed: Signed, public: bytes) -> bool:
+    try:
+        verify(public, SIGNED, signed.statement, signed.signature)
+    except (BadSignature, TypeError):  # a row may hold text where bytes belong
+        return False
+    return True
 
 
 def sign(key: SigningKey, run: Run, head: bytes, positions: Mapping[str, int], at: datetime) -> Signed:

@@ -8,10 +8,9 @@ from typing import Any
 
 from sqlalchemy import select
 
-from twinlock.custody.audit.chain import SIGNED, Signed
+from twinlock.custody.audit.chain import Signed
 from twinlock.custody.audit.log import is_genuine
 from twinlock.errors import TwinlockError
-from twinlock.keys.signing import BadSignature, fingerprint, verify
 from twinlock.store.tables.custody import audit_checkpoints, audit_cuts, audit_entries
 from twinlock.store.unit import Reader
 
@@ -43,11 +42,10 @@ class Cut:
         The first alone is in every log: without the second whoever can delete rows could choose where a log begins.
         """
         try:
-            verify(public, SIGNED, self.signed.statement, self.signed.signature)
             recorded = self.record.detail["seal"] == self.seal and self.record.detail["head"] == self.head.hex()
-            known = json.loads(self.signed.statement)["key"] == fingerprint(public).hex()
-            return self.record.kind == PRUNED and recorded and known and is_genuine(mac_key, self.record)
-        except (BadSignature, *UNREADABLE):
+            signed = self.signed.is_by(public)
+            return self.record.kind == PRUNED and recorded and signed and is_genuine(mac_key, self.record)
+        except UNREADABLE:
             return False
 
     def has_kept(self, kept: Iterable[Any]) -> bool:

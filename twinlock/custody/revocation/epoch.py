@@ -16,11 +16,11 @@ from sqlalchemy.exc import SQLAlchemyError
 
 from twinlock.custody.audit.log import AuditLog
 from twinlock.custody.cache import KeyCache
-from twinlock.custody.errors import KeyNotYet
+from twinlock.custody.errors import Distrusted, KeyNotYet
 from twinlock.custody.flight import SingleFlight
 from twinlock.custody.port import Asker
 from twinlock.custody.revocation import register, revocations
-from twinlock.custody.revocation.mark import Restored, RestoreGuard
+from twinlock.custody.revocation.mark import RestoreGuard
 from twinlock.custody.revocation.register import Instance
 from twinlock.custody.settings import CustodySettings
 from twinlock.keys.ports import Clock
@@ -156,7 +156,7 @@ class Epoch:
 
     async def _drop_revoked(self) -> None:
         async with self._store.read() as reader:
-            await self._refuse_restored(reader)
+            await self._refuse_distrusted(reader)
             newest = await revocations.newest(reader)
             found = await revocations.after(reader, self._cache.epoch)
         if self._until is None or newest < self._cache.epoch:
@@ -167,13 +167,13 @@ class Epoch:
             dropped = self._cache.move_on(found[-1].number, {row.policy_id for row in found})
             log.warning("revocation %d confirmed: %d cached key(s) dropped", found[-1].number, dropped)
 
-    async def _refuse_restored(self, reader: Reader) -> None:
-        """Raise where the database is an older one; else keep outside of it what is confirmed next."""
+    async def _refuse_distrusted(self, reader: Reader) -> None:
+        """Raise where the database is an older one, or forged; else keep outside of it what is confirmed next."""
         if self._guard is None:
             return
         try:
             await self._guard.check(reader)
-        except Restored:
+        except Distrusted:
             self._until = None
             self._cache.close()
             raise

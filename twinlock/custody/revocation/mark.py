@@ -3,26 +3,24 @@
 It holds the newest revocation and the newest signed checkpoint that a custodian of this home has seen. A database that
 lacks either, or in which that part of the audit log's chain is another one, was restored from a backup: it may have
 forgotten revocations, used approvals and purges. Nothing is served from it until what it lacks was replayed.
+
+Of the audit log only what was signed counts: rows alone say what whoever writes the owner's tables wants them to.
 """
 
-import json
-from dataclasses import dataclass
-from typing import Any, Protocol
+from collections.abc import Callable
+from dataclasses import dataclass, replace
+from typing import Protocol
 
-from sqlalchemy import select
-
+from twinlock.custody.audit.believing import LogKeys, believed_checkpoint, believed_cut, head_of
 from twinlock.custody.audit.chain import Signed
-from twinlock.custody.audit.cut import read_cut
-from twinlock.custody.audit.reading import newest_checkpoint
-from twinlock.custody.errors import KeyRefused
+from twinlock.custody.errors import Distrusted
 from twinlock.custody.revocation import revocations
-from twinlock.store.tables.custody import audit_seals
 from twinlock.store.unit import Reader
 
 HINT = "replay what it lacks: twinlock restore check"
 
 
-class Restored(KeyRefused):
+class Restored(Distrusted):
     """Refuse to serve from a database that is older than what this home has seen."""
 
     def __init__(self, lacks: str) -> None:
@@ -43,16 +41,18 @@ class Mark:
     @property
     def seal(self) -> int:
         """Return which seal the checkpoint is about, 0 where nothing was signed."""
-        return int(self._said["seal"]) if self.signed else 0
+        return self.signed.seal if self.signed else 0
 
     @property
     def head(self) -> bytes:
         """Return the head of the chain at that seal."""
-        return bytes.fromhex(self._said["head"]) if self.signed else b""
+        return self.signed.head if self.signed else b""
 
-    @property
-    def _said(self) -> Any:
-        return json.loads(self.signed.statement) if self.signed else {}
+    def moved_on(self, found: "Mark") -> "Mark":
+        """Return what a database that lacks nothing of this one moves it to; neither part goes back."""
+        if found.epoch < self.epoch:
+            return self
+        return replace(found, signed=self.signed) if found.seal < self.seal else found
 
 
 class Marks(Protocol):
@@ -84,30 +84,36 @@ class MemoryMarks:
 
 @dataclass(frozen=True, slots=True)
 class RestoreGuard:
-    """Hold a database against the mark of this home, and move the mark on with it."""
+    """Hold a database against the mark of this home, and move the mark on with it.
+
+    `keys` is asked at every look, since a fleet's may come while this runs; without them no checkpoint moves the mark.
+    """
 
     marks: Marks
+    keys: Callable[[], LogKeys | None]
 
     async def check(self, reader: Reader) -> None:
-        """Raise `Restored` where the database is older than the mark, or the mark is gone; else move the mark on.
+        """Move the mark on; raise `Distrusted` where the database is older than it, or forged, or the mark is gone.
 
         The reader has written nothing itself yet: a mark is of what is there for good.
         """
-        if lacks := await lacking(reader, self.marks.read()):
+        keys = self.keys()
+        if lacks := await lacking(reader, self.marks.read(), keys):
             raise Restored(lacks)
-        found = await newest(reader)
+        found = await newest(reader, keys)
         known = self.marks.read()  # only now: others may have moved it on meanwhile, and it never goes back
-        if known is not None and known != found and known.seal <= found.seal and known.epoch <= found.epoch:
-            self.marks.write(found)
+        if known is not None and (moved := known.moved_on(found)) != known:
+            self.marks.write(moved)
 
 
-async def newest(reader: Reader) -> Mark:
-    """Return the mark that a database as it is now deserves."""
+async def newest(reader: Reader, keys: LogKeys | None) -> Mark:
+    """Return the mark that a database as it is now deserves; raise `ForgedCheckpoint` where its checkpoint is none."""
     number = await revocations.newest(reader)
-    return Mark(number, await newest_checkpoint(reader), await revocations.told(reader, number))
+    signed = await believed_checkpoint(reader, keys.public) if keys else None
+    return Mark(number, signed, await revocations.told(reader, number))
 
 
-async def lacking(reader: Reader, mark: Mark | None) -> str:
+async def lacking(reader: Reader, mark: Mark | None, keys: LogKeys | None) -> str:
     """Say what a database lacks of a mark, or nothing."""
     if mark is None:
         return "this home holds no mark of how far it was"
@@ -116,17 +122,19 @@ async def lacking(reader: Reader, mark: Mark | None) -> str:
     # A restore fills a number of which nothing tells: whoever did that has seen to what it may have been.
     if mark.change and await revocations.told(reader, mark.epoch) not in (mark.change, revocations.FILLED):
         return f"its revocation {mark.epoch} is another one"
-    return await lacking_checkpoint(reader, mark)
+    return await lacking_checkpoint(reader, mark, keys)
 
 
-async def lacking_checkpoint(reader: Reader, mark: Mark) -> str:
+async def lacking_checkpoint(reader: Reader, mark: Mark, keys: LogKeys | None) -> str:
     """Say whether a database lacks the checkpoint of a mark, or holds another past."""
     if mark.signed is None:
         return ""
-    head = await reader.scalar(select(audit_seals.c.head).where(audit_seals.c.number == mark.seal))
-    if head is None:
-        cut = await read_cut(reader)
-        if cut is not None and cut.seal > mark.seal:
-            return ""  # it was further than the mark, and that part was exported and pruned since
-        return f"it lacks seal {mark.seal} of the audit log"
-    return "" if head == mark.head else f"seal {mark.seal} of its audit log is not the one that was signed"
+    head = await head_of(reader, mark.seal)
+    if head is not None:
+        return "" if head == mark.head else f"seal {mark.seal} of its audit log is not the one that was signed"
+    if keys is None:
+        return f"it lacks seal {mark.seal} of the audit log, and no key is here to tell whether that was pruned"
+    cut = await believed_cut(reader, keys)
+    if cut is not None and cut.seal > mark.seal:
+        return ""  # it was further than the mark, and that part was exported and pruned since
+    return f"it lacks seal {mark.seal} of the audit log"
