@@ -34,7 +34,7 @@ from workers.runtime import Fleet
 from workers.tik_cache_refresher.hosting import keeping
 
 SOURCE = "urn:twinlock:test"
-PATIENCE = 60.0  # real seconds after which something that was waited for counts as stuck
+PATIENCE = 150.0  # real seconds after which something that was waited for counts as stuck
 _LOOK = 0.02  # real seconds between two looks; the clock moves on by a tick meanwhile
 _TICK = 3.0
 
