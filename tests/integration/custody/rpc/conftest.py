@@ -15,6 +15,7 @@ from twinlock.custody.callers.enrolment import enroll
 from twinlock.custody.callers.purposes import CALLERS
 from twinlock.custody.errors import CustodianSilent
 from twinlock.custody.port import USER, Asker, JobRef, RequestRef, service
+from twinlock.custody.remote import caller
 from twinlock.custody.remote.caller import RemoteCustodian
 from twinlock.custody.remote.host import CustodianHost
 from twinlock.custody.remote.ports import Lane
@@ -28,7 +29,6 @@ if TYPE_CHECKING:
 T = TypeVar("T")
 CAUSE = Cause("test")
 SOURCE = "urn:test:publisher"
-SHORT = 0.15  # a deadline that leaves no time for a second try
 
 
 @dataclass(slots=True)
@@ -126,6 +126,12 @@ class Afar:
     async def entries(self, kind: str) -> Sequence[Any]:
         """Return the audit entries of a kind."""
         return [row for row in await self.custody.audit() if row.kind == kind]
+
+
+@pytest.fixture
+def once(monkeypatch: pytest.MonkeyPatch) -> None:
+    """Have callers ask once, however much of their deadline is left: the custodian answers, however slow it is."""
+    monkeypatch.setattr(caller, "_PAUSE", 3600.0)
 
 
 @pytest.fixture

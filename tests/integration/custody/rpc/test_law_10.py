@@ -73,12 +73,13 @@ async def test_law_10_no_job(afar: "Afar", ref: ContainerRef) -> None:
 
 
 @pytest.mark.parametrize("sender", [None, "guest", "operator", REENCRYPTOR])
+@pytest.mark.usefixtures("once")
 async def test_law_10_login(afar: "Afar", ref: ContainerRef, sender: str | None) -> None:
     """Law 10: whoever holds a worker's key speaks as the service only where the broker vouches for that worker."""
     job = await afar.job("reencrypt", REENCRYPTOR, container_id=ref.container_id)
     afar.vouches, afar.wire.serve = True, lambda body: afar.serve(body, sender)
     with nullcontext() if sender == REENCRYPTOR else pytest.raises(CustodianSilent):
-        await afar.caller(REENCRYPTOR).open_container_key(ref, afar.working("reencrypt", job, 0.15))
+        await afar.caller(REENCRYPTOR).open_container_key(ref, afar.working("reencrypt", job))
     ignored = [row.detail["reason"] for row in await afar.entries("rpc-requests-ignored")]
 
     assert ([] if sender == REENCRYPTOR else [Why.OTHER_LOGIN]) == ignored[:1]

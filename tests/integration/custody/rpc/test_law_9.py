@@ -104,6 +104,7 @@ async def test_law_9_old_reply(afar: "Afar", ref: ContainerRef) -> None:
     assert old is not None
 
 
+@pytest.mark.usefixtures("once")
 async def test_law_9_anothers_answer(custody: "Custody", afar: "Afar", ref: ContainerRef) -> None:
     """Law 9: answers of two calls that are exchanged on the way are no answers."""
     other = await custody.container("p", "other")
@@ -111,21 +112,22 @@ async def test_law_9_anothers_answer(custody: "Custody", afar: "Afar", ref: Cont
     afar.wire.deliver = lambda _request, reply: _keep(held, reply)
     for each in (ref, other):
         with pytest.raises(CustodianSilent):
-            await _open(afar, each, SHORT)
+            await _open(afar, each)
     afar.wire.deliver = lambda _request, _reply: held
 
     with pytest.raises(CustodianSilent):
-        await _open(afar, ref, SHORT)
+        await _open(afar, ref)
     assert 2 == len([each for each in held if each])
 
 
+@pytest.mark.usefixtures("once")
 @pytest.mark.parametrize("cut", [0, 1, 33, 97, 120, -1])
 async def test_law_9_truncated(afar: "Afar", ref: ContainerRef, cut: int) -> None:
     """Law 9: a piece of a reply is no answer."""
     afar.wire.deliver = lambda _request, reply: [(reply or b"")[:cut]]
 
     with pytest.raises(CustodianSilent):
-        await _open(afar, ref, SHORT)
+        await _open(afar, ref)
     assert afar.wire.replies[0]
 
 
