@@ -9,9 +9,7 @@ from tests.chaos.episodes import ALERTS, STANDING
 from tests.chaos.losers import PEOPLE, POLICY, Losers
 from tests.chaos.portal import Portal
 from tests.chaos.report import Report
-from tests.chaos.stage import Stage
-
-QUIET = 200.0  # seconds: what was tried in vain three times is tried again after two minutes
+from tests.chaos.stage import QUIET, Stage
 
 _REQUESTS = "SELECT type, outcome, count(*) AS many FROM requests GROUP BY type, outcome"
 # A site's files stay under the key that they were written with until the site is moved.

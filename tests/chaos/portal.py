@@ -1,7 +1,11 @@
-"""A publisher from outside: it asks for moves until the broker takes no more, and again for what was refused."""
+"""A publisher from outside: it asks for moves until the broker takes no more, and again for what was refused.
+
+A move that comes while no root key answers is refused for that, as law 6 has it: the publisher asks anew.
+"""
 
 import asyncio
 from collections.abc import Sequence
+from typing import Any
 
 from events.amqp.transport import AmqpTransport
 from events.amqp.trouble import NotTaken
@@ -9,14 +13,17 @@ from events.transport import Message
 from schemas.envelope import enclose, serialise
 from schemas.requests import MoveRequested
 from schemas.routing import REQUESTS_EXCHANGE
-from tests.chaos.stage import STARTING, Stage
+from tests.chaos.stage import QUIET, STARTING, Stage
 from tests.chaos.tenants import Tenants
 from twinlock.clock import SystemClock
+from twinlock.custody.refusing import NEEDS_ROOT
 from twinlock.store.unit import new_id
 
 LOGIN, _SOURCE = "portal", "urn:portal"
 _MOST = 100  # requests, by which a queue with room for one has to be full
-_REQUESTS = "SELECT id, accepted, outcome FROM requests WHERE publisher = 'portal'"
+_REQUESTS = """
+SELECT id, accepted, outcome, CAST(answer AS json) ->> 'hint' AS hint FROM requests WHERE publisher = 'portal'
+"""
 
 
 class Portal:
@@ -24,7 +31,8 @@ class Portal:
 
     def __init__(self, stage: Stage, tenants: Tenants) -> None:
         self.taken: set[str] = set()  # ids of requests
-        self.refused: list[Message] = []
+        self.refused: list[Message] = []  # by the broker
+        self._unserved: set[str] = set()  # ids of requests for which no root key answered
         self._stage = stage
         self._mailbox = f"mover@{tenants.names[0]}.example"
         self._tenants = tenants
@@ -45,20 +53,34 @@ class Portal:
         return f"{len(self.taken) - before} requests taken, one refused"
 
     def settle(self) -> None:
-        """Ask again for what was refused; there is room for it now."""
-        fleet = self._stage.fleet
+        """Ask again for what the broker refused, now that there is room for it, and anew where no root key answered."""
+        self._insist()
+        self._stage.fleet.until(self._answered, QUIET)
+        self._unserved = {
+            row["id"] for row in self._found() if (row["outcome"], row["hint"]) == ("refused", NEEDS_ROOT)
+        }
+        self.refused += [self._request() for _ in self._unserved]
+        self._insist()
 
+    def wrong(self) -> list[object]:
+        """Return what was confirmed and is not done, or was done and not confirmed."""
+        found = {row["id"]: row for row in self._found()}
+        missing: list[object] = sorted(self.taken ^ found.keys())
+        return missing + [row for name, row in found.items() if row["outcome"] != "done" and name not in self._unserved]
+
+    def _found(self) -> list[dict[str, Any]]:
+        return self._stage.fleet.rows(_REQUESTS)
+
+    def _answered(self) -> bool:
+        answered = {row["id"] for row in self._found() if row["outcome"] is not None}
+        return self.taken <= answered
+
+    def _insist(self) -> None:
         def taken() -> bool:
             asyncio.run(self._again())
             return not self.refused
 
-        fleet.until(taken)
-
-    def wrong(self) -> list[object]:
-        """Return what was confirmed and is not done, or was done and not confirmed."""
-        found = {row["id"]: row for row in self._stage.fleet.rows(_REQUESTS)}
-        missing: list[object] = sorted(self.taken ^ found.keys())
-        return missing + [row for row in found.values() if row["outcome"] != "done"]
+        self._stage.fleet.until(taken)
 
     async def _fill(self) -> None:
         transport = self._opened()

@@ -19,6 +19,7 @@ from twinlock.keys.ports import Outcome
 DRIVER = str(Path(__file__).with_name("stepped_driver.py"))
 DATABASE = "chaos"
 STARTING = 240.0  # seconds for everybody to be ready: all start at once, on whatever machine this is
+QUIET = 200.0  # seconds: what was tried in vain three times is tried again after two minutes
 # Times that fit into minutes: keys live for seconds, so that each trouble of a vault is met by somebody, and who lost a
 # lease, a wake-up or an answer does not wait for an hour.
 _SETTINGS = """
