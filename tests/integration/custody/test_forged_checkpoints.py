@@ -212,11 +212,8 @@ async def test_law_15_replay_takes_it_out(custody: "Custody") -> None:
     await custody.policy("p")
     place = Installation(custody)
     await place.seal()
-    before = len(await custody.audit())
-    await place.revoke()
-    await place.seal()
-    known, lines = place.marks.read(), await place.export()
-    await go_back(custody.store, 1, before)
+    lines = await place.lose_revocation()
+    known = place.marks.read()
     await put(custody.store, signed(place, STRANGER))
     found = await place.restoring().check(CAUSE, lines)
 

@@ -79,6 +79,15 @@ class Installation:
         async with self.store.begin(CAUSE) as unit:
             await revocations.change(unit, "p", PolicyState.REVOKED, self.audit)
 
+    async def lose_revocation(self) -> list[str]:
+        """Revoke the policy, and bring the database back to before that; return the log as exported meanwhile."""
+        before = len(await self.custody.audit())
+        await self.revoke()
+        await self.seal()
+        lines = await self.export()
+        await go_back(self.store, 1, before)
+        return lines
+
     def restoring(self) -> Restoring:
         """Return what checks this installation after a restore."""
         return Restoring(self.store, self.audit, MAC_KEY, self.key.public, self.marks)
@@ -108,11 +117,7 @@ async def test_replayed(custody: "Custody") -> None:
     await place.seal()
     known = place.marks.read()
     assert known is not None
-    before = len(await custody.audit())
-    await place.revoke()
-    await place.seal()
-    lines = await place.export()
-    await go_back(custody.store, known.seal, before)
+    lines = await place.lose_revocation()
     custody.clock.advance(60)
     with pytest.raises(Restored, match="lacks revocation 1"):
         await custody.open(ref, custodian=place.custodian)
@@ -133,11 +138,7 @@ async def test_number_taken(custody: "Custody") -> None:
     await custody.policy("q")
     place = Installation(custody)
     await place.seal()
-    before = len(await custody.audit())
-    await place.revoke()
-    await place.seal()
-    lines = await place.export()
-    await go_back(custody.store, 1, before)
+    lines = await place.lose_revocation()
     async with custody.store.begin(CAUSE) as unit:
         await revocations.change(unit, "q", PolicyState.REVOKED, place.audit)
     found = await place.restoring().check(CAUSE, lines)
@@ -155,10 +156,7 @@ async def test_another_past(custody: "Custody") -> None:
     await custody.policy("p")
     place = Installation(custody)
     await place.seal()
-    before = len(await custody.audit())
-    await place.revoke()
-    await place.seal()
-    await go_back(custody.store, 1, before)
+    await place.lose_revocation()
     async with custody.store.begin(CAUSE) as unit:
         await revocations.change(unit, "p", PolicyState.REVOKED, place.audit)
         await revocations.change(unit, "p", PolicyState.ACTIVE, place.audit)
